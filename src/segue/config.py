@@ -1,0 +1,210 @@
+"""The settings: flag > environment > file > default, validated together; the only reader of the environment.
+
+Owns names, defaults, units and the text of configuration faults. Knows no store and opens no connection. A secret lives in
+a `SecretStr`, may come from the file named by its `…_FILE` variable, and never shows in a repr or a message.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from segue.errors import ConfigError
+from segue.model import KeyType, Metric, PropertyType
+
+DEFAULT_PATH = Path("segue.toml")
+
+PLAIN_VARIABLES = {
+    "NEO4J_URI": ("neo4j", "uri"),
+    "NEO4J_USERNAME": ("neo4j", "username"),
+    "NEO4J_DATABASE": ("neo4j", "database"),
+    "MILVUS_URI": ("milvus", "uri"),
+    "SEGUE_STATE_PATH": ("state", "path"),
+    "SEGUE_WORKERS": ("backfill", "workers"),
+    "SEGUE_BATCH_SIZE": ("backfill", "batch_size"),
+}
+"""Environment names that set one setting each: the stores' own customary ones, and `SEGUE_…`."""
+
+SECRET_VARIABLES = {
+    "NEO4J_PASSWORD": ("neo4j", "password"),
+    "MILVUS_TOKEN": ("milvus", "token"),
+}
+"""Secrets: each also as `…_FILE`, the path of a file that holds it."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Neo4jSettings(_Section):
+    """Where the source is."""
+
+    uri: str = "bolt://localhost:7687"
+    username: str = "neo4j"
+    password: SecretStr | None = None
+    database: str = "neo4j"
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
+class MilvusSettings(_Section):
+    """Where the sink is: an http(s) address, or the path of a Milvus Lite file ending in `.db`."""
+
+    uri: str = "http://localhost:19530"
+    token: SecretStr | None = None
+    database: str = "default"
+    ca_file: Path | None = None
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+class StateSettings(_Section):
+    """Where the tool keeps its own records."""
+
+    path: Path = Path("segue-state.db")
+
+
+class BackfillSettings(_Section):
+    """How the copy is made."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=5_000)] = "auto"
+    items_per_range: Annotated[int, Field(ge=1_000)] = 10_000
+
+
+class SourceSettings(_Section):
+    """Which nodes are items of one collection, and what of them travels."""
+
+    index: str
+    label: str
+    key: str
+    key_type: KeyType = KeyType.STRING
+    vector: str
+    dimension: Annotated[int, Field(ge=1, le=32_768)]
+    metric: Metric = Metric.COSINE
+    properties: dict[str, PropertyType] = {}
+
+
+class IndexSettings(_Section):
+    """The HNSW index of preset `segue`, built after the load."""
+
+    m: Annotated[int, Field(ge=2, le=2_048)] = 16
+    ef_construction: Annotated[int, Field(ge=1)] = 200
+
+
+class CollectionSettings(_Section):
+    """One vector index and the collection it becomes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+    preset: Literal["segue", "langchain", "llamaindex"] = "segue"
+    source: SourceSettings
+    index: IndexSettings = IndexSettings()
+
+
+class Settings(_Section):
+    """Everything Segue is told."""
+
+    neo4j: Neo4jSettings = Neo4jSettings()
+    milvus: MilvusSettings = MilvusSettings()
+    state: StateSettings = StateSettings()
+    backfill: BackfillSettings = BackfillSettings()
+    collections: tuple[CollectionSettings, ...] = ()
+
+    @field_validator("collections")
+    @classmethod
+    def _distinct_names(cls, collections: tuple[CollectionSettings, ...]) -> tuple[CollectionSettings, ...]:
+        names = [collection.name for collection in collections]
+        if len(set(names)) != len(names):
+            message = "two collections have the same name"
+            raise ValueError(message)
+        return collections
+
+    def chosen(self, name: str | None) -> tuple[CollectionSettings, ...]:
+        """Return the collection of that name, or all of them.
+
+        Raises:
+            ConfigError: There is none of that name, or none at all.
+        """
+        if not self.collections:
+            msg = "the configuration names no collection"
+            raise ConfigError(msg, hint="Run `segue init` to write segue.toml.")
+        if name is None:
+            return self.collections
+        found = tuple(collection for collection in self.collections if collection.name == name)
+        if not found:
+            known = ", ".join(collection.name for collection in self.collections)
+            msg = f"no collection {name!r} in the configuration"
+            raise ConfigError(msg, hint=f"Configured: {known}")
+        return found
+
+
+def load(
+    path: Path,
+    overrides: Mapping[tuple[str, str], Any] = {},
+    environ: Mapping[str, str] = os.environ,
+    *,
+    must_exist: bool = True,
+) -> Settings:
+    """Read the settings from flags (`overrides`), environment, file and defaults, in that order of precedence.
+
+    Args:
+        path: The TOML file.
+        overrides: (section, setting) to a flag's value; None means the flag was not given.
+        environ: The environment.
+        must_exist: Whether a missing file is an error.
+
+    Raises:
+        ConfigError: With every fault at once.
+    """
+    values = _read(path, must_exist=must_exist)
+    for (section, setting), value in {**_from_environment(environ), **overrides}.items():
+        if value is not None:
+            values.setdefault(section, {})[setting] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as refusal:
+        faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
+        message = f"{path} and the environment do not make a valid configuration:\n{faults}"
+        # The cause would print the rejected input, which may be a secret.
+        raise ConfigError(message) from None
+
+
+def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not must_exist:
+            return {}
+        msg = f"no configuration file {path}"
+        raise ConfigError(msg, hint="Run `segue init` to write one, or name it: --config FILE") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        msg = f"cannot read {path}: {fault}"
+        raise ConfigError(msg) from fault
+    except tomllib.TOMLDecodeError as fault:
+        msg = f"{path} is not valid TOML: {fault}"
+        raise ConfigError(msg) from fault
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    found = {place: environ[name] for name, place in PLAIN_VARIABLES.items() if environ.get(name)}
+    for name, place in SECRET_VARIABLES.items():
+        if environ.get(name):
+            found[place] = environ[name]
+        elif environ.get(f"{name}_FILE"):
+            found[place] = _secret(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
+    return found
+
+
+def _secret(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as fault:
+        msg = f"{name}: cannot read {path}: {fault.strerror}"
+        raise ConfigError(msg) from fault
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "configuration"

@@ -1,0 +1,101 @@
+"""Every error Segue raises on purpose, as one tree; it knows no store, no config and no terminal.
+
+    SegueError                      exit code 1
+      ConfigError                   2   flags, environment or file are wrong; every fault in one message
+      RetryableError                1   the same call may succeed later
+        StoreUnavailable                nothing answers at that address, or no longer
+        StoreTimeout                    no answer in time: the outcome is unknown
+        Throttled                       the store asks for less
+      DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
+      FatalError                    1   trying again will not help
+        AuthenticationFailed            wrong user, password or token
+        TlsMismatch                     one side speaks TLS and the other does not, or the certificate is not trusted
+        DatabaseNotFound                the server has no database of that name
+        CollectionMismatch              the Milvus collection exists with another schema
+        StateStoreFailed                the tool's own records cannot be written or read
+      UnsafeResume                  5   the checkpoint was made under other conditions
+      Interrupted                   130 asked to stop; the checkpoint is saved
+
+A message says what is wrong, where, and what to do next (`hint`); it never holds a credential. The exit code belongs to
+the class, so the CLI needs no table (DESIGN: exit codes).
+"""
+
+from __future__ import annotations
+
+
+class SegueError(Exception):
+    """Something went wrong that Segue can put in words.
+
+    Args:
+        message: What is wrong and where, one line, no credential.
+        hint: What to do next, one or more lines; empty when there is nothing to say.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(SegueError):
+    """Flags, environment or configuration file do not fit."""
+
+    exit_code = 2
+
+
+class RetryableError(SegueError):
+    """The same call may succeed later."""
+
+
+class StoreUnavailable(RetryableError):
+    """Nothing answers at that address, or no longer."""
+
+
+class StoreTimeout(RetryableError):
+    """No answer in time; whether the request took effect is unknown."""
+
+
+class Throttled(RetryableError):
+    """The store asks for less, or for smaller requests."""
+
+
+class DataError(SegueError):
+    """The store refuses the data itself; the batch is split until the guilty row is alone, which is quarantined."""
+
+
+class FatalError(SegueError):
+    """Trying again will not help."""
+
+
+class AuthenticationFailed(FatalError):
+    """The store refuses the credentials."""
+
+
+class TlsMismatch(FatalError):
+    """One side speaks TLS and the other does not, or the certificate is not trusted."""
+
+
+class DatabaseNotFound(FatalError):
+    """The server has no database of that name."""
+
+
+class CollectionMismatch(FatalError):
+    """The Milvus collection exists with another schema."""
+
+
+class StateStoreFailed(FatalError):
+    """The tool's own records cannot be written or read."""
+
+
+class UnsafeResume(SegueError):
+    """A checkpoint made under other conditions cannot be continued."""
+
+    exit_code = 5
+
+
+class Interrupted(SegueError):
+    """Asked to stop; the checkpoint is saved."""
+
+    exit_code = 130

@@ -1,0 +1,365 @@
+"""The copy of what already exists: plan, copy range by range, build the index. Begin reading at `Backfill.run`.
+
+A batch's way is one loop, in `_copy`: source.scan → codec.encode → sink.upsert → state.advance. The cursor moves only behind
+rows that the sink has acknowledged, so whatever is killed is done again from there, and upserts make that harmless.
+Knows ports only: no store, no terminal, no file.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from segue.errors import DataError, FatalError, RetryableError, Throttled, UnsafeResume
+from segue.model import Counts, Encoded, Key, Layout, Page, Quarantined, Range, Reason, Rows, SourceSpec
+from segue.pipelines.batch_size import BatchSize
+from segue.pipelines.conditions import conditions, differences, settled, with_types
+from segue.pipelines.embeddings import Codec
+from segue.ports import Ack, BackfillState, Census, Progress, RangeProgress, Run, Sink, Source, Workers
+
+T = TypeVar("T")
+
+IN_FLIGHT = 2
+"""Batches a worker has on their way while it reads the next one: enough to overlap, few enough to bound the memory."""
+
+INDEX_POLL_SECONDS = 0.5
+
+HOPELESS = 20
+"""Rows refused one by one, with none accepted between, after which the sink is taken to refuse all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to copy, and how.
+
+    Attributes:
+        collection: The collection's name, under which its runs are recorded.
+        spec: The source as configured.
+        lay_out: From a spec with the properties' types as found to the collection's layout.
+        batch_size: Rows a batch; None adapts between 100 and 5,000.
+        items_per_range: Items a range has when it is planned.
+        tool_version: A checkpoint of another version is not continued.
+        patience_seconds: How long a store may fail to answer before the copy stops, resumable.
+    """
+
+    collection: str
+    spec: SourceSpec
+    lay_out: Callable[[SourceSpec], Layout]
+    batch_size: int | None
+    items_per_range: int
+    tool_version: str
+    patience_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        complete: Every range is done and the index is built; false when stopped on request.
+        ran: False when there was nothing left to do.
+        counts: The account over all ranges.
+        reasons: Quarantined rows by reason.
+        target_rows: The sink's own count, None while the copy is not complete.
+        copy_seconds: This command's share of copying, without the index.
+        migrated_now: Rows this command migrated.
+        notes: What the operator should know.
+        run: The record, for the quarantine and the working time over all interruptions.
+    """
+
+    complete: bool
+    ran: bool
+    counts: Counts
+    reasons: Mapping[str, int]
+    target_rows: int | None
+    copy_seconds: float
+    migrated_now: int
+    notes: Sequence[str]
+    layout: Layout
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do, found without changing anything.
+
+    Attributes:
+        exists: Whether the collection is there already.
+        ranges: How many ranges the plan has.
+        sampled: Rows read and encoded for the quarantine preview.
+        reasons: Of these, how many would be quarantined, by reason.
+        examples: Some of them.
+    """
+
+    census: Census
+    layout: Layout
+    exists: bool
+    ranges: int
+    sampled: int
+    reasons: Mapping[str, int]
+    examples: Sequence[Quarantined]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch on its way."""
+
+    encoded: Encoded
+    ack: Ack | None
+    sent_at: float
+    last: Key | None
+    exhausted: bool
+
+
+class Backfill:
+    """Copies one collection. One instance a run; `stop` may be set from anywhere, also from a signal handler."""
+
+    def __init__(
+        self, job: Job, source: Source, sink: Sink, workers: Workers, progress: Progress, stop: threading.Event
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._sink = sink
+        self._workers = workers
+        self._progress = progress
+        self._stop = stop
+
+    def preview(self, most: int = 5_000) -> Preview:
+        """Count, lay out, and encode a sample of at most `most` rows spread over the ranges. Changes no store, no state."""
+        census = self._source.census(self._job.spec)
+        spec, notes = settled(self._job.spec, census)
+        layout = self._job.lay_out(spec)
+        exists = self._sink.find(layout) is not None
+        ranges = self._source.plan(spec, self._job.items_per_range, census)
+        chosen = ranges[:: max(1, len(ranges) // 10)]
+        codec = Codec(spec, layout)
+        sample = [codec.encode(self._source.scan(spec, one, None, most // len(chosen))) for one in chosen]
+        quarantined = [row for encoded in sample for row in encoded.quarantined]
+        reasons = Counter(row.reason.value for row in quarantined)
+        sampled = len(quarantined) + sum(len(encoded.rows) for encoded in sample)
+        return Preview(census, layout, exists, len(ranges), sampled, dict(reasons.most_common()), quarantined[:20], notes)
+
+    def run(self, state: BackfillState, *, restart: bool = False) -> Outcome:
+        """Copy everything, or go on where the last run of this collection stopped.
+
+        1. Take up the recorded run, or (`restart`, or none yet) plan one: census, layout, ranges, collection, record.
+        2. Copy the ranges that are not done, several at a time.
+        3. Build the index, load the collection, record the run as finished.
+
+        Running again after it finished does nothing. Stopped on request, it returns with everything in flight landed.
+
+        Raises:
+            UnsafeResume: The recorded run was begun under other conditions.
+            SegueError: A store failed for longer than the job's patience; everything acknowledged is recorded.
+        """
+        recorded = None if restart else state.latest(self._job.collection)
+        run, spec, layout = self._begin(state) if recorded is None else self._resume(state, recorded)
+        before = state.progress(run)
+        started = copied = time.monotonic()
+        self._progress.planned(total(before), len(before), resumed=recorded is not None)
+        try:
+            if not run.finished:
+                self._copy_ranges(state, run, Codec(spec, layout), spec, layout)
+                copied = time.monotonic()
+                if not self._stop.is_set():
+                    self._complete(state, run, layout)
+        finally:
+            state.spent(run, time.monotonic() - started)
+        now = state.latest(self._job.collection) or run
+        counts = total(state.progress(now))
+        return Outcome(
+            complete=now.finished,
+            ran=not run.finished,
+            counts=counts,
+            reasons=state.reasons(now),
+            target_rows=self._sink.count(layout) if now.finished else None,
+            copy_seconds=copied - started,
+            migrated_now=counts.migrated - total(before).migrated,
+            notes=now.notes,
+            layout=layout,
+            run=now,
+        )
+
+    def _begin(self, state: BackfillState) -> tuple[Run, SourceSpec, Layout]:
+        census = self._source.census(self._job.spec)
+        spec, notes = settled(self._job.spec, census)
+        layout = self._job.lay_out(spec)
+        # A collection with another schema is found out before anything is planned or made.
+        self._sink.find(layout)
+        ranges = self._source.plan(spec, self._job.items_per_range, census)
+        target = self._sink.create(layout)
+        run = state.begin(self._job.collection, self._conditions(spec, layout), target, ranges, notes)
+        return run, spec, layout
+
+    def _resume(self, state: BackfillState, run: Run) -> tuple[Run, SourceSpec, Layout]:
+        recorded = state.conditions(run)
+        key_unique = self._source.census(self._job.spec).key_unique
+        spec = with_types(self._job.spec, recorded, key_unique=key_unique)
+        layout = self._job.lay_out(spec)
+        changed = list(differences(recorded, self._conditions(spec, layout)))
+        target = self._sink.find(layout)
+        if target != run.target:
+            changed.append(f"collection: {run.target!r} then, {target or 'none'!r} now")
+        if changed:
+            listed = "\n".join(f"  {difference}" for difference in changed)
+            message = f"the checkpoint of {self._job.collection!r} was made under other conditions:\n{listed}"
+            hint = "Go back to those conditions, or copy everything again: --restart (rows are replaced, none is doubled)."
+            raise UnsafeResume(message, hint=hint)
+        return run, spec, layout
+
+    def _conditions(self, spec: SourceSpec, layout: Layout) -> Mapping[str, object]:
+        identity = self._source.identity()
+        return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version)
+
+    def _copy_ranges(self, state: BackfillState, run: Run, codec: Codec, spec: SourceSpec, layout: Layout) -> None:
+        size = BatchSize(spec.dimension, self._job.batch_size)
+        copier = _Copier(self._job, spec, layout, self._source, codec, self._sink, size, self._progress, self._stop)
+
+        def copy(worker: int, todo: RangeProgress) -> None:
+            copier.copy(worker, todo, state, run)
+
+        self._workers.run(copy, [todo for todo in state.progress(run) if not todo.done], self._stop)
+
+    def _complete(self, state: BackfillState, run: Run, layout: Layout) -> None:
+        self._sink.index(layout)
+        while not (index := self._sink.index_progress(layout)).done:
+            self._progress.indexing(index)
+            if self._stop.wait(INDEX_POLL_SECONDS):
+                return
+        self._progress.indexing(index)
+        self._sink.load(layout)
+        state.finish(run)
+
+
+class _Copier:
+    """Copies ranges one at a time; shared by the workers of a run."""
+
+    def __init__(
+        self,
+        job: Job,
+        spec: SourceSpec,
+        layout: Layout,
+        source: Source,
+        codec: Codec,
+        sink: Sink,
+        size: BatchSize,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._source = source
+        self._codec = codec
+        self._sink = sink
+        self._size = size
+        self._progress = progress
+        self._stop = stop
+        self._patience = job.patience_seconds
+
+    def copy(self, worker: int, todo: RangeProgress, state: BackfillState, run: Run) -> None:
+        """Copy a range from its cursor to its end, or until asked to stop; everything sent is landed on return."""
+        number, cursor, exhausted = todo.range.number, todo.cursor, False
+        flying: deque[_Batch] = deque()
+
+        def land() -> None:
+            batch = flying.popleft()
+            quarantined = batch.encoded.quarantined + self._settle(batch)
+            migrated = len(batch.encoded.rows) + len(batch.encoded.quarantined) - len(quarantined)
+            state.advance(run, number, batch.last, migrated, quarantined, done=batch.exhausted)
+            self._progress.batch(worker, number, migrated, len(quarantined))
+
+        while not exhausted and not self._stop.is_set():
+            page = self._scan(todo.range, cursor)
+            cursor, exhausted = page.last if page.last is not None else cursor, page.exhausted
+            encoded = self._codec.encode(page)
+            ack = self._sink.upsert(self._layout, encoded.rows) if encoded.rows else None
+            flying.append(_Batch(encoded, ack, time.monotonic(), cursor, exhausted))
+            if len(flying) > IN_FLIGHT:
+                land()
+        while flying:
+            land()
+
+    def _scan(self, range_: Range, cursor: Key | None) -> Page:
+        return self._patiently(lambda: self._source.scan(self._spec, range_, cursor, self._size.rows))
+
+    def _settle(self, batch: _Batch) -> list[Quarantined]:
+        """Wait for the acknowledgement; return the rows that the sink refuses."""
+        if batch.ack is None:
+            return []
+        rows = batch.encoded.rows
+        try:
+            batch.ack.result()
+        except RetryableError as fault:
+            self._yield_to(fault)
+            return self._send_again(rows, batch.encoded.element_ids)
+        except DataError as refusal:
+            return self._split(rows, batch.encoded.element_ids, refusal)
+        self._size.observe(len(rows), time.monotonic() - batch.sent_at)
+        return []
+
+    def _send_again(self, rows: Rows, element_ids: list[str]) -> list[Quarantined]:
+        try:
+            self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
+        except DataError as refusal:
+            return self._split(rows, element_ids, refusal)
+        return []
+
+    def _split(self, rows: Rows, element_ids: list[str], refusal: DataError) -> list[Quarantined]:
+        """Halve a refused batch until the guilty rows are alone.
+
+        Raises:
+            FatalError: Row after row is refused: it is not the rows.
+        """
+        guilty: list[Quarantined] = []
+        accepted = False
+        parts = deque([(0, len(rows), refusal)])
+        while parts:
+            start, stop, refusal = parts.popleft()
+            if stop - start == 1:
+                element_id = element_ids[start] if element_ids else ""
+                guilty.append(Quarantined(element_id, rows.keys[start], Reason.REFUSED_BY_SINK, refusal.message))
+                if len(guilty) >= HOPELESS and not accepted:
+                    message = f"the sink refuses row after row: {refusal.message}"
+                    raise FatalError(message) from refusal
+                continue
+            middle = (start + stop) // 2
+            for half in ((middle, stop), (start, middle)):
+                try:
+                    self._patiently(lambda half=half: self._sink.upsert(self._layout, rows.part(*half)).result())  # type: ignore[misc]
+                    accepted = True
+                except DataError as again:
+                    parts.appendleft((*half, again))
+        return guilty
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
+            stop=tenacity.stop_any(tenacity.stop_after_delay(self._patience), tenacity.stop_when_event_set(self._stop)),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=lambda attempt: self._yield_to(attempt.outcome.exception() if attempt.outcome else None),
+            reraise=True,
+        )
+        return retrying(call)
+
+    def _yield_to(self, fault: BaseException | None) -> None:
+        if isinstance(fault, Throttled):
+            self._size.shrink()
+        self._progress.note(f"{fault}; trying again")
+
+
+def total(ranges: Sequence[RangeProgress]) -> Counts:
+    """Return the account over all ranges."""
+    return Counts(
+        sum(one.source for one in ranges),
+        sum(one.migrated for one in ranges),
+        sum(one.quarantined for one in ranges),
+    )

@@ -1,0 +1,43 @@
+"""Cypher text: quoted identifiers, and the queries that lie beside this file, by name.
+
+Values are always parameters; identifiers cannot be, so they are quoted here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+from segue.errors import ConfigError
+
+_PLACE = re.compile(r"<<(\w+)>>")
+
+
+def quoted(identifier: str) -> str:
+    """Return a label, property or index name quoted for Cypher, whatever characters it holds.
+
+    Raises:
+        ConfigError: It is empty or holds NUL, which no Neo4j name can.
+    """
+    if not identifier or "\0" in identifier:
+        message = f"{identifier!r} cannot be a name in Neo4j"
+        raise ConfigError(message)
+    # Cypher reads \u0060 as a back-tick even inside quotes, so a backslash before a u is written as an escape of its own.
+    plain = identifier.replace("\\u", "\\u005cu")
+    return "`" + plain.replace("`", "``") + "`"
+
+
+def query(name: str, **places: str) -> str:
+    """Return the query `name`.cypher with its `<<places>>` filled in.
+
+    Args:
+        name: The file's name without its ending.
+        places: Text for each place: identifiers go through `quoted` first; no value ever belongs here.
+    """
+    return _PLACE.sub(lambda place: places[place.group(1)], _text(name))
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("segue.stores").joinpath("queries", f"{name}.cypher").read_text(encoding="utf-8")

@@ -1,0 +1,196 @@
+"""The one place that connects to Milvus and puts its errors into Segue's words.
+
+Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts, which
+carries requests built by `milvus_wire` without a client that copies and retries. Every call has a deadline; pymilvus's
+own retries (75 of them) are off, so that an outcome is known when it is reported.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import grpc
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+from pymilvus.grpc_gen import milvus_pb2_grpc
+
+from segue.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    DatabaseNotFound,
+    DataError,
+    FatalError,
+    SegueError,
+    StoreTimeout,
+    StoreUnavailable,
+    Throttled,
+    TlsMismatch,
+)
+
+# pymilvus logs a stack trace for every error it raises, handled or not.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+_BUSY_CODES = {1, 2, 3, 4, 7, 9}
+"""merr: not ready, unavailable, memory, request limit, disk limit, deny: the server may take the same request later."""
+
+_RATE_CODES = {8, 49}
+_DATABASE_CODES = {800}
+_GRPC_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+
+
+class MilvusConnection:
+    """A Milvus server, or a Milvus Lite file. Usable from several threads; opened at once.
+
+    Args:
+        uri: http://HOST:PORT, https://HOST:PORT, or a path ending in `.db`.
+        token: "user:password" or an API key; empty for none.
+        database: The database all calls name.
+        ca_file: The certificate authority to trust under https, None for the system's.
+        timeout_seconds: The deadline of every request.
+
+    Raises:
+        StoreUnavailable, TlsMismatch, AuthenticationFailed, DatabaseNotFound, ConfigError
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        token: str = "",
+        database: str = "default",
+        ca_file: Path | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self.uri = uri
+        self.database = database
+        self.timeout_seconds = timeout_seconds
+        self.lite = uri.endswith(".db")
+        self._channel: grpc.Channel | None = None
+        self._metadata = _metadata(token, database)
+        if not self.lite:
+            self._channel = _channel(uri, ca_file)
+            self._await(self._channel, min(timeout_seconds, 10.0))
+        options = {"server_pem_path": str(ca_file)} if ca_file else {}
+        with self.translated():
+            self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
+            self.client.list_collections(timeout=10.0)
+
+    def __enter__(self) -> Self:
+        """Return the connection itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close both ways."""
+        self.close()
+
+    def close(self) -> None:
+        """Close both ways. Idempotent."""
+        if self._channel is not None:
+            self._channel.close()
+        self.client.close()
+
+    def send_upsert(self, request: Any) -> grpc.Future[Any]:
+        """Send a prepared upsert request; returns at once.
+
+        Raises:
+            FatalError: This is a Lite file, which has no channel of ours.
+        """
+        if self._channel is None:
+            message = "a Milvus Lite file takes rows, not requests"
+            raise FatalError(message)
+        stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
+        future: grpc.Future[Any] = stub.Upsert.future(request, timeout=self.timeout_seconds, metadata=self._metadata)
+        return future
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise Segue's errors for pymilvus's and gRPC's."""
+        try:
+            yield
+        except MilvusException as fault:
+            raise self.refusal(fault.code, fault.message or str(fault)) from fault
+        except grpc.RpcError as fault:
+            raise self._failure(fault) from fault
+
+    def refusal(self, code: int, message: str) -> SegueError:
+        """Return the error for a status the server answered with."""
+        where = f"Milvus at {self.uri}"
+        text = message.strip().splitlines()[0] if message.strip() else "no reason given"
+        lowered = text.lower()
+        if "auth" in lowered and ("check failure" in lowered or "unauthenticated" in lowered or "fail" in lowered):
+            return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
+        if code in _DATABASE_CODES or "database not found" in lowered:
+            return DatabaseNotFound(f"{where} has no database {self.database!r}", hint="Set [milvus] database, or create it.")
+        if code in _RATE_CODES:
+            return Throttled(f"{where} asks for less: {text}")
+        if code in _BUSY_CODES or "fail connecting" in lowered or "unavailable" in lowered:
+            return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
+        return DataError(f"{where} refuses the request: {text} (code {code})")
+
+    def _failure(self, fault: grpc.RpcError) -> SegueError:
+        where = f"Milvus at {self.uri}"
+        # What the library raises is a Call too, which its types do not say.
+        code = getattr(fault, "code", lambda: None)()
+        text = str(getattr(fault, "details", lambda: None)() or type(fault).__name__)
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return StoreTimeout(f"{where} gave no answer within {self.timeout_seconds:g} s")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+            return DataError(f"{where} takes no message of that size: {text}")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Throttled(f"{where} asks for less: {text}")
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
+        return FatalError(f"{where}: {text}")
+
+    def _await(self, channel: grpc.Channel, seconds: float) -> None:
+        """Wait until the channel is open, and find out why when it does not open."""
+        try:
+            grpc.channel_ready_future(channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            where = f"Milvus at {self.uri}"
+            if _listens(self.uri):
+                hint = "http:// is plain, https:// is TLS with a trusted certificate ([milvus] ca_file): MILVUS_URI."
+                message = f"{where}: something listens there, but not with {urlsplit(self.uri).scheme}://"
+                raise TlsMismatch(message, hint=hint) from None
+            msg = f"{where} does not answer: nothing listens there"
+            raise StoreUnavailable(msg, hint=_ADDRESS_HINT) from None
+
+
+_TOKEN_HINT = "Set MILVUS_TOKEN (user:password, or an API key) or MILVUS_TOKEN_FILE."  # noqa: S105  # names a variable
+_ADDRESS_HINT = "Is the server up, and the address right? MILVUS_URI or [milvus] uri."
+
+
+def _metadata(token: str, database: str) -> tuple[tuple[str, str], ...]:
+    credentials = (("authorization", base64.b64encode(token.encode()).decode()),) if token else ()
+    return (*credentials, ("dbname", database))
+
+
+def _channel(uri: str, ca_file: Path | None) -> grpc.Channel:
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https", "tcp") or not parts.hostname:
+        message = f"{uri!r} is no Milvus address"
+        raise ConfigError(message, hint="Give http://HOST:PORT, https://HOST:PORT, or the path of a .db file: MILVUS_URI.")
+    target = f"{parts.hostname}:{parts.port or 19530}"
+    if parts.scheme == "https":
+        trusted = ca_file.read_bytes() if ca_file else None
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), options=_GRPC_OPTIONS)
+    return grpc.insecure_channel(target, options=_GRPC_OPTIONS)
+
+
+def _listens(uri: str) -> bool:
+    import socket  # noqa: PLC0415  # asked only when a connection failed
+
+    parts = urlsplit(uri)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 19530), timeout=2.0):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,266 @@
+"""Neo4j as the source: the items of one label, counted, cut into ranges of keys, and read page by page.
+
+Owns the form in which vectors travel: with Cypher 25 and driver 6 as FLOAT32 vectors (half the bytes, no Python floats),
+elsewhere as lists that are packed once, record by record. Reads only. Knows no layout and no sink.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from neo4j.exceptions import ClientError
+
+from segue.errors import FatalError
+from segue.model import Key, KeyType, Page, Quarantined, Range, Reason, SourceSpec
+from segue.ports import Census
+from segue.stores.cypher import query, quoted
+from segue.stores.neo4j_connection import Neo4jConnection
+
+_LOWEST: dict[KeyType, Key] = {KeyType.STRING: "", KeyType.INTEGER: -(2**63)}
+_CYPHER_TYPE = {KeyType.STRING: "STRING", KeyType.INTEGER: "INTEGER"}
+
+
+class _Form(Enum):
+    """How a page is asked for, the cheapest first (client and server µs a row of 768, see docs/benchmarks.md).
+
+    GATHERED: FLOAT32 vectors, one record a page. A vector that is no vector makes the whole query fail.
+    GUARDED: the same, but the server looks at every element first, and returns what is no vector as it is.
+    LISTED: lists of numbers, a record a row, so that each is packed while it is still in the cache.
+    """
+
+    GATHERED = 1
+    GUARDED = 2
+    LISTED = 3
+
+
+class Neo4jSource:
+    """The `Source` over Neo4j 5.26 and newer. Usable from several threads.
+
+    Args:
+        connection: Where to read.
+    """
+
+    def __init__(self, connection: Neo4jConnection) -> None:
+        self._connection = connection
+        self._vectors_travel: bool | None = None
+        self._unsound: set[tuple[str, int]] = set()
+
+    def identity(self) -> str:
+        """See `Source`: the database's own id, which a restore or a copy elsewhere changes."""
+        return str(self._connection.rows("CALL db.info() YIELD id RETURN id")[0][0])
+
+    def census(self, spec: SourceSpec) -> Census:
+        """See `Source`. One pass over the label; the properties of every node are looked at, no vector is."""
+        types = ", ".join(f"collect(DISTINCT valueType(n.{quoted(name)}))" for name in spec.property_names)
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "vector": quoted(spec.vector)}
+        total, embedded, strings, integers, seen = self._connection.rows(query("census", types=types, **places))[0]
+        indexes = self._connection.rows(query("key_indexes"), label=spec.label)
+        return Census(
+            total,
+            embedded,
+            strings,
+            integers,
+            {name: frozenset(found) for name, found in zip(spec.property_names, seen, strict=True)},
+            key_indexed=any(properties[0] == spec.key for properties, _ in indexes),
+            key_unique=any(properties == [spec.key] and unique for properties, unique in indexes),
+        )
+
+    def plan(self, spec: SourceSpec, items_per_range: int, census: Census) -> list[Range]:
+        """See `Source`. Without an index over the key there is one range: every page reads the whole label then."""
+        keyed = census.keyed(spec.key_type)
+        ranges: list[Range] = []
+        after: Key | None = None
+        while census.key_indexed:
+            found = self._boundary(spec, after, items_per_range)
+            if found is None:
+                break
+            ranges.append(Range(len(ranges), after, found, items_per_range))
+            after = found
+        left = self._remaining(spec, after)
+        ranges.append(Range(len(ranges), after, None, left))
+        if census.total > keyed:
+            ranges.append(Range(len(ranges), None, None, census.total - keyed, keyed=False))
+        return ranges
+
+    def scan(self, spec: SourceSpec, range_: Range, after: Key | None, limit: int) -> Page:
+        """See `Source`."""
+        if not range_.keyed:
+            return self._unkeyed(spec, after, limit)
+        low = range_.after if after is None else after
+        bounds, values = _bounds(spec, low, range_.until)
+        decoded = self._read(spec, range_.number, bounds, limit, **values)
+        exhausted = decoded.seen < limit
+        last = decoded.last
+        if not exhausted and not spec.key_unique and last is not None:
+            # Other nodes may share the last key; a page never ends among them, so that a duplicate is always seen.
+            decoded.drop(last)
+            ties = self._read(spec, range_.number, f"n.{quoted(spec.key)} = $key", _ALL, key=last)
+            decoded.extend(ties)
+        return decoded.page(last, exhausted=exhausted)
+
+    def _boundary(self, spec: SourceSpec, after: Key | None, items: int) -> Key | None:
+        bounds, values = _bounds(spec, after, None)
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "bounds": bounds}
+        found = self._connection.rows(query("boundary", **places), items=items, **values)
+        return found[0][0] if found else None
+
+    def _remaining(self, spec: SourceSpec, after: Key | None) -> int:
+        bounds, values = _bounds(spec, after, None)
+        found: int = self._connection.rows(query("remaining", label=quoted(spec.label), bounds=bounds), **values)[0][0]
+        return found
+
+    def _unkeyed(self, spec: SourceSpec, after: Key | None, limit: int) -> Page:
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "type": _CYPHER_TYPE[spec.key_type]}
+        found = self._connection.rows(query("unkeyed", **places), after=after or "", limit=limit)
+        quarantined = [
+            Quarantined(element_id, None, Reason.KEY_MISSING, f"no property {spec.key}")
+            if value_type == "NULL"
+            else Quarantined(element_id, None, Reason.KEY_TYPE, f"the key is a {value_type}, the others are {places['type']}")
+            for element_id, value_type in found
+        ]
+        last = found[-1][0] if found else None
+        empty = np.empty((0, spec.dimension), np.float32)
+        return Page([], [], empty, [], quarantined, last, exhausted=len(found) < limit)
+
+    def _read(self, spec: SourceSpec, number: int, bounds: str, limit: int, **values: Any) -> _Decoded:
+        """Read one page in the cheapest form that the server and the data allow."""
+        forms = self._forms(spec, number)
+        while True:
+            form = next(forms)
+            decoded = _Decoded(spec)
+            try:
+                with self._connection.streamed(_page_query(spec, bounds, form), limit=limit, **values) as result:
+                    for record in result:
+                        decoded.add_all([record[0]] if form is _Form.LISTED else record[0])
+            except FatalError as fault:
+                if form is _Form.LISTED or not isinstance(fault.__cause__, ClientError):
+                    raise
+                # Something in this page is no vector: from here on the server looks at the elements of this range.
+                self._unsound.add((spec.label, number))
+            else:
+                return decoded
+
+    def _forms(self, spec: SourceSpec, number: int) -> Iterator[_Form]:
+        if self._vectors_travel is None:
+            self._vectors_travel = self._ask_for_a_vector()
+        if self._vectors_travel:
+            if (spec.label, number) not in self._unsound:
+                yield _Form.GATHERED
+            yield _Form.GUARDED
+        yield _Form.LISTED
+
+    def _ask_for_a_vector(self) -> bool:
+        if Vector is None:
+            return False
+        try:
+            found = self._connection.rows("CYPHER 25 RETURN vector([1.0], 1, FLOAT32)")[0][0]
+        except FatalError:
+            return False
+        return isinstance(found, Vector)
+
+
+try:
+    from neo4j.vector import Vector
+except ImportError:  # driver 5
+    Vector = None  # type: ignore[assignment,misc]
+
+_ALL = 2**31 - 1
+
+_MOST = "3.4028234663852886e38"
+"""The largest float32; `<=` is false for NaN."""
+
+
+def _bounds(spec: SourceSpec, after: Key | None, until: Key | None) -> tuple[str, dict[str, Key]]:
+    key = f"n.{quoted(spec.key)}"
+    # A comparison with text or a number is what lets the planner use the range index; the type test keeps 1.5 out.
+    parts = [f"{key} >= $after" if after is None else f"{key} > $after"]
+    values: dict[str, Key] = {"after": _LOWEST[spec.key_type] if after is None else after}
+    if until is not None:
+        parts.append(f"{key} <= $until")
+        values["until"] = until
+    if spec.key_type is KeyType.INTEGER:
+        parts.append(f"{key} IS :: INTEGER NOT NULL")
+    return " AND ".join(parts), values
+
+
+def _page_query(spec: SourceSpec, bounds: str, form: _Form) -> str:
+    vector, dimension = quoted(spec.vector), str(spec.dimension)
+    travelling = f"vector(n.{vector}, {dimension}, FLOAT32)"
+    finite = f"WHEN all(x IN n.{vector} WHERE abs(x) <= {_MOST}) THEN {travelling}" if form is _Form.GUARDED else ""
+    guarded = query("guarded", vector=vector, dimension=dimension, finite=finite)
+    return ("" if form is _Form.LISTED else "CYPHER 25\n") + query(
+        "page",
+        label=quoted(spec.label),
+        key=quoted(spec.key),
+        bounds=bounds,
+        gather="" if form is _Form.LISTED else "collect",
+        element_id="null" if spec.key_unique else "elementId(n)",
+        vector=travelling if form is _Form.GATHERED else guarded,
+        properties="".join(f", n.{quoted(name)}" for name in spec.property_names),
+    )
+
+
+class _Decoded:
+    """A page in the making: each vector is turned into bytes as its record arrives, while it is still in the cache."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._dimension = spec.dimension
+        self._pack = struct.Struct(f">{spec.dimension}f").pack
+        self._keys: list[Key] = []
+        self._element_ids: list[str] = []
+        self._raw: list[bytes] = []
+        self._properties: list[Sequence[Any]] = []
+        self._quarantined: list[Quarantined] = []
+        self.seen = 0
+        self.last: Key | None = None
+
+    def add_all(self, rows: list[list[Any]]) -> None:
+        for row in rows:
+            key, element_id, vector = row[:3]
+            raw = vector.raw() if type(vector) is Vector else self._bytes(vector)
+            if type(raw) is bytes:
+                self._keys.append(key)
+                self._raw.append(raw)
+                self._properties.append(row[3:])
+                if element_id is not None:
+                    self._element_ids.append(element_id)
+            else:
+                self._quarantined.append(Quarantined(element_id or "", key, *raw))
+        if rows:
+            self.last = rows[-1][0]
+        self.seen += len(rows)
+
+    def _bytes(self, vector: Any) -> bytes | tuple[Reason, str]:
+        """Return a list of numbers as big-endian float32, or why there is no vector."""
+        if vector is None:
+            return Reason.NO_EMBEDDING, "the vector property is missing"
+        if isinstance(vector, int):
+            return Reason.WRONG_DIMENSION, f"{vector:,} elements, the index has {self._dimension:,}"
+        if isinstance(vector, str):
+            return Reason.NOT_A_VECTOR, f"the vector property is a {vector}"
+        try:
+            return self._pack(*vector)
+        except OverflowError:
+            return Reason.NOT_FINITE, "an element is beyond float32"
+
+    def drop(self, key: Key) -> None:
+        """Forget the rows of the last key."""
+        kept = next((place for place, one in enumerate(self._keys) if one == key), len(self._keys))
+        del self._keys[kept:], self._raw[kept:], self._properties[kept:], self._element_ids[kept:]
+        self._quarantined = [row for row in self._quarantined if row.key != key]
+
+    def extend(self, other: _Decoded) -> None:
+        self._keys += other._keys
+        self._element_ids += other._element_ids
+        self._raw += other._raw
+        self._properties += other._properties
+        self._quarantined += other._quarantined
+
+    def page(self, last: Key | None, *, exhausted: bool) -> Page:
+        matrix = np.frombuffer(b"".join(self._raw), dtype=">f4").reshape(len(self._raw), self._dimension)
+        vectors = matrix.astype("<f4")
+        return Page(self._keys, self._element_ids, vectors, self._properties, self._quarantined, last, exhausted)
