@@ -11,8 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from segue.errors import ConfigError
 from segue.model import KeyType, Metric, PropertyType
@@ -27,6 +28,7 @@ PLAIN_VARIABLES = {
     "SEGUE_STATE_PATH": ("state", "path"),
     "SEGUE_WORKERS": ("backfill", "workers"),
     "SEGUE_BATCH_SIZE": ("backfill", "batch_size"),
+    "SEGUE_PATIENCE_SECONDS": ("backfill", "patience_seconds"),
 }
 """Environment names that set one setting each: the stores' own customary ones, and `SEGUE_…`."""
 
@@ -41,10 +43,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _without_credentials(uri: str) -> str:
+    if "@" in urlsplit(uri).netloc:
+        message = "an address must not hold credentials, which would show in messages; set them on their own"
+        raise ValueError(message)
+    return uri
+
+
+Uri = Annotated[str, AfterValidator(_without_credentials)]
+"""An address, free of credentials, since addresses are shown in messages."""
+
+
 class Neo4jSettings(_Section):
     """Where the source is."""
 
-    uri: str = "bolt://localhost:7687"
+    uri: Uri = "bolt://localhost:7687"
     username: str = "neo4j"
     password: SecretStr | None = None
     database: str = "neo4j"
@@ -54,7 +67,7 @@ class Neo4jSettings(_Section):
 class MilvusSettings(_Section):
     """Where the sink is: an http(s) address, or the path of a Milvus Lite file ending in `.db`."""
 
-    uri: str = "http://localhost:19530"
+    uri: Uri = "http://localhost:19530"
     token: SecretStr | None = None
     database: str = "default"
     ca_file: Path | None = None
@@ -72,7 +85,8 @@ class BackfillSettings(_Section):
 
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=5_000)] = "auto"
-    items_per_range: Annotated[int, Field(ge=1_000)] = 10_000
+    items_per_range: Annotated[int, Field(ge=1)] = 10_000
+    patience_seconds: Annotated[float, Field(gt=0)] = 120.0
 
 
 class SourceSettings(_Section):
@@ -142,42 +156,37 @@ class Settings(_Section):
 
 
 def load(
-    path: Path,
+    path: Path | None,
     overrides: Mapping[tuple[str, str], Any] = {},
     environ: Mapping[str, str] = os.environ,
-    *,
-    must_exist: bool = True,
 ) -> Settings:
     """Read the settings from flags (`overrides`), environment, file and defaults, in that order of precedence.
 
     Args:
-        path: The TOML file.
+        path: The TOML file; None for none.
         overrides: (section, setting) to a flag's value; None means the flag was not given.
         environ: The environment.
-        must_exist: Whether a missing file is an error.
 
     Raises:
         ConfigError: With every fault at once.
     """
-    values = _read(path, must_exist=must_exist)
-    for (section, setting), value in {**_from_environment(environ), **overrides}.items():
-        if value is not None:
-            values.setdefault(section, {})[setting] = value
+    values = _read(path) if path else {}
+    given = {place: value for place, value in overrides.items() if value is not None}
+    for (section, setting), value in {**_from_environment(environ), **given}.items():
+        values.setdefault(section, {})[setting] = value
     try:
         return Settings.model_validate(values)
     except ValidationError as refusal:
         faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
-        message = f"{path} and the environment do not make a valid configuration:\n{faults}"
+        message = f"{path or 'the defaults'} and the environment do not make a valid configuration:\n{faults}"
         # The cause would print the rejected input, which may be a secret.
         raise ConfigError(message) from None
 
 
-def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if not must_exist:
-            return {}
         msg = f"no configuration file {path}"
         raise ConfigError(msg, hint="Run `segue init` to write one, or name it: --config FILE") from None
     except (OSError, UnicodeDecodeError) as fault:

@@ -276,15 +276,18 @@ class _Copier:
             self._progress.batch(worker, number, migrated, len(quarantined))
 
         while not exhausted and not self._stop.is_set():
+            self._progress.working(worker, f"range {number}: reading")
             page = self._scan(todo.range, cursor)
             cursor, exhausted = page.last if page.last is not None else cursor, page.exhausted
             encoded = self._codec.encode(page)
             ack = self._sink.upsert(self._layout, encoded.rows) if encoded.rows else None
             flying.append(_Batch(encoded, ack, time.monotonic(), cursor, exhausted))
             if len(flying) > IN_FLIGHT:
+                self._progress.working(worker, f"range {number}: writing")
                 land()
         while flying:
             land()
+        self._progress.working(worker, "idle")
 
     def _scan(self, range_: Range, cursor: Key | None) -> Page:
         return self._patiently(lambda: self._source.scan(self._spec, range_, cursor, self._size.rows))

@@ -180,7 +180,8 @@ def _differences(described: dict[str, Any], layout: Layout) -> Iterator[str]:
         if not there.get("nullable") and there.get("default_value") is None:
             yield f"field {name} exists, must be given, and is none of Segue's"
     if bool(described.get("enable_dynamic_field")) != layout.dynamic:
-        yield f"dynamic fields are {'off' if layout.dynamic else 'on'}, the preset needs them {'on' if layout.dynamic else 'off'}"
+        is_on, needed = ("off", "on") if layout.dynamic else ("on", "off")
+        yield f"dynamic fields are {is_on}, the preset needs them {needed}"
     if described.get("auto_id"):
         yield "the primary key is made by Milvus (auto_id), so no row could be written twice safely"
 

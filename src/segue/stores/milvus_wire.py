@@ -66,7 +66,7 @@ def _put_scalars(column: Any, kind: FieldType, values: Sequence[Any]) -> None:
 
 def _varint(number: int) -> bytes:
     groups = bytearray()
-    while number > 0x7F:
+    while number > 0x7F:  # noqa: PLR2004  # seven bits a group
         groups.append(number & 0x7F | 0x80)
         number >>= 7
     groups.append(number)

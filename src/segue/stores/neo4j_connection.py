@@ -100,7 +100,7 @@ class Neo4jConnection:
         except (Neo4jError, DriverError, ssl.SSLError, OSError) as fault:
             raise self._translate(fault) from fault
 
-    def _translate(self, fault: Exception) -> SegueError:
+    def _translate(self, fault: Exception) -> SegueError:  # noqa: PLR0911  # one return an error, in order of precedence
         where = f"Neo4j at {self.uri}"
         code = getattr(fault, "code", "") or ""
         if isinstance(fault, AuthError):
@@ -132,4 +132,4 @@ def _speaks_tls(fault: BaseException) -> bool:
 
 
 def _first_line(fault: Exception) -> str:
-    return (str(fault) or type(fault).__name__).splitlines()[0]
+    return (str(fault) or type(fault).__name__).splitlines()[0].rstrip(":")

@@ -1,0 +1,161 @@
+"""Config → stores, state, jobs: everything a verb needs, opened and closed in one place. The only importer of adapters.
+
+Database clients are imported when a verb opens them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segue import __version__
+from segue.config import CollectionSettings, Settings
+from segue.engines.local_workers import LocalWorkers
+from segue.model import CarriedProperty, SourceSpec
+from segue.phases.backfill import Backfill, Job, Outcome, Preview
+from segue.phases.discover import Proposal, discover
+from segue.pipelines.layouts import Preset, make_layout
+from segue.ports import BackfillState, Catalog, Progress, Sink, Source
+from segue.state import quarantine_file
+from segue.state.sqlite_state import SqliteState
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both sides, connected."""
+
+    source: Source
+    sink: Sink
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Connect to both sides.
+
+    Raises:
+        SegueError: One of them does not answer, refuses the credentials, or is no such server.
+    """
+    from segue.stores.milvus_connection import MilvusConnection  # noqa: PLC0415
+    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+
+    milvus = settings.milvus
+    token = milvus.token.get_secret_value() if milvus.token else ""
+    with open_source(settings) as (source, _):
+        connection = MilvusConnection(
+            milvus.uri,
+            token=token,
+            database=milvus.database,
+            ca_file=milvus.ca_file,
+            timeout_seconds=milvus.request_timeout_seconds,
+        )
+        with connection:
+            yield Stores(source, MilvusSink(connection))
+
+
+@contextmanager
+def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
+    """Connect to Neo4j, and make sure that it answers.
+
+    Raises:
+        SegueError: It does not answer, refuses the credentials, or has no such database.
+    """
+    from segue.stores.neo4j_catalog import Neo4jCatalog  # noqa: PLC0415
+    from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
+    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+
+    neo4j = settings.neo4j
+    password = neo4j.password.get_secret_value() if neo4j.password else ""
+    connection = Neo4jConnection(
+        neo4j.uri,
+        username=neo4j.username,
+        password=password,
+        database=neo4j.database,
+        connect_timeout_seconds=neo4j.connect_timeout_seconds,
+    )
+    with connection:
+        source = Neo4jSource(connection)
+        source.identity()
+        yield source, Neo4jCatalog(connection)
+
+
+def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None) -> list[Proposal]:
+    """Look into Neo4j and propose collections; see `discover`."""
+    with open_source(settings) as (source, catalog):
+        return discover(catalog, source, indexes=indexes, key=key)
+
+
+def preview(settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event) -> Preview:
+    """Say what a copy of the collection would do; opens no state file."""
+    with open_stores(settings) as stores:
+        return _backfill(settings, collection, stores, progress, stop).preview()
+
+
+def migrate(
+    settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, restart: bool
+) -> tuple[Outcome, Path]:
+    """Copy a collection; return what came of it and where its quarantine is written."""
+    with open_stores(settings) as stores, SqliteState(settings.state.path) as state:
+        try:
+            outcome = _backfill(settings, collection, stores, progress, stop).run(state, restart=restart)
+        finally:
+            quarantine = _write_quarantine(settings, collection, state)
+        return outcome, quarantine
+
+
+def missing_speed() -> str | None:
+    """Return a hint when the driver's native codec is not installed, which makes reading several times slower."""
+    try:
+        importlib.metadata.version("neo4j-rust-ext")
+    except importlib.metadata.PackageNotFoundError:
+        return "the Neo4j driver's native codec is missing, reading is many times slower: pip install 'segue[fast]'"
+    return None
+
+
+def source_spec(collection: CollectionSettings) -> SourceSpec:
+    """Return the source of a collection as configured."""
+    source = collection.source
+    return SourceSpec(
+        index=source.index,
+        label=source.label,
+        key=source.key,
+        key_type=source.key_type,
+        vector=source.vector,
+        dimension=source.dimension,
+        metric=source.metric,
+        properties=tuple(CarriedProperty(name, kind) for name, kind in source.properties.items()),
+    )
+
+
+def _backfill(
+    settings: Settings, collection: CollectionSettings, stores: Stores, progress: Progress, stop: threading.Event
+) -> Backfill:
+    lay_out = partial(
+        make_layout,
+        name=collection.name,
+        preset=Preset(collection.preset),
+        m=collection.index.m,
+        ef_construction=collection.index.ef_construction,
+    )
+    job = Job(
+        collection=collection.name,
+        spec=source_spec(collection),
+        lay_out=lay_out,
+        batch_size=None if settings.backfill.batch_size == "auto" else settings.backfill.batch_size,
+        items_per_range=settings.backfill.items_per_range,
+        tool_version=__version__,
+        patience_seconds=settings.backfill.patience_seconds,
+    )
+    workers = LocalWorkers(settings.backfill.workers)
+    return Backfill(job, stores.source, stores.sink, workers, progress, stop)
+
+
+def _write_quarantine(settings: Settings, collection: CollectionSettings, state: BackfillState) -> Path:
+    path = settings.state.path.with_name(f"quarantine-{collection.name}.jsonl")
+    run = state.latest(collection.name)
+    quarantine_file.write(path, state.quarantine(run) if run else [])
+    return path

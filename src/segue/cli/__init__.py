@@ -1,0 +1,57 @@
+"""The command line: one module a verb (parse, call, print, exit code), and what they share. No logic of migrating.
+
+A `SegueError` becomes one plain message on stderr and the exit code of its class; a stack trace is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from segue import __version__
+from segue.cli import init, migrate_embeddings, sandbox
+from segue.errors import SegueError
+
+app = typer.Typer(
+    name="segue",
+    help="Move a live service's vector search from Neo4j to Milvus, and its agent state from Redis to PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.add_typer(sandbox.app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except SegueError as fault:
+        complain(fault)
+        sys.exit(fault.exit_code)
+
+
+def complain(fault: SegueError) -> None:
+    """Print an error as people read it: what is wrong, then what to do."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[red]error:[/red] ", end="")
+    console.print(fault.message, markup=False)
+    for line in fault.hint.splitlines():
+        console.print(f"  {line}", markup=False)

@@ -1,0 +1,33 @@
+"""Ctrl-C and SIGTERM: once, finish what is in flight and save; twice, stop at once (which is safe, only less tidy)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from segue.errors import Interrupted
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process."""
+    stop = threading.Event()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if stop.is_set():
+            os._exit(Interrupted.exit_code)
+        stop.set()
+        sys.stderr.write("\nstopping: the batches in flight are finished and recorded (again to stop at once)\n")
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,21 @@
+"""Options that several verbs have, with one meaning everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segue.cli.output import Format
+from segue.config import DEFAULT_PATH
+from segue.telemetry.logging import LogFormat
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration file.", envvar="SEGUE_CONFIG", show_default=True)]
+OutputFormat = Annotated[Format, typer.Option("--format", help="How the result is printed on stdout.")]
+OutputFile = Annotated[Path | None, typer.Option("--output-file", help="Write the result there instead of stdout.")]
+LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="How messages are written on stderr.")]
+NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask; nothing here does.")]
+Collection = Annotated[str | None, typer.Option("--collection", help="Only this collection. Default: all.")]
+
+CONFIG_PATH = DEFAULT_PATH

@@ -1,0 +1,1 @@
+"""What Segue says about itself while it works."""
