@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import init, migrate_embeddings, sandbox
+from segue.cli import demo, init, migrate_embeddings, sandbox
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
 app.add_typer(sandbox.app)
+app.command("demo")(demo.demo)
 
 
 def _version(wanted: bool) -> None:

@@ -13,15 +13,26 @@ from types import FrameType
 from segue.errors import Interrupted
 
 
+class Stop(threading.Event):
+    """Set when the work shall stop, for whatever reason.
+
+    Attributes:
+        requested: A person or the system asked for it; otherwise something failed.
+    """
+
+    requested = False
+
+
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
+def stoppable() -> Iterator[Stop]:
     """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process."""
-    stop = threading.Event()
+    stop = Stop()
 
     def asked(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if stop.is_set():
+        if stop.requested:
             os._exit(Interrupted.exit_code)
+        stop.requested = True
         stop.set()
         sys.stderr.write("\nstopping: the batches in flight are finished and recorded (again to stop at once)\n")
 

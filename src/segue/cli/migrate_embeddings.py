@@ -15,7 +15,7 @@ from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, publish
 from segue.cli.progress import shown
 from segue.config import CollectionSettings, Settings, load
-from segue.errors import Interrupted, SegueError
+from segue.errors import Interrupted, RetryableError, SegueError
 from segue.model import Field, Layout
 from segue.phases.backfill import Outcome, Preview
 from segue.telemetry.logging import LogFormat, configure
@@ -61,10 +61,12 @@ def migrate_embeddings(
                 break
             if stop.is_set():
                 break
-    publish(results, _data(results, failure, stopped=stop.is_set()), output_format, output_file)
+    if stop.requested and isinstance(failure, RetryableError):
+        failure = None
+    publish(results, _data(results, failure, stopped=stop.requested), output_format, output_file)
     if failure is not None:
         raise failure
-    if stop.is_set() and not dry_run:
+    if stop.requested and not dry_run:
         message = "interrupted; everything acknowledged is recorded"
         raise Interrupted(message, hint=f"The same command resumes: segue {VERB}")
 

@@ -38,7 +38,7 @@ def up(
     ] = None,
 ) -> None:
     """Start the servers, or use again what runs; installs what is missing."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         with console.status("starting the sandbox"):
             endpoints = sandbox.up(services or sandbox.DEFAULT, announce=lambda line: console.print(line, markup=False))
@@ -52,7 +52,7 @@ def up(
 @app.command()
 def down() -> None:
     """End every server of the sandbox and remove its data; downloads and logs stay."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with console.status("stopping the sandbox"):
         ended = sandbox.down()
     console.print(f"ended: {', '.join(ended)}" if ended else "nothing was running", markup=False)

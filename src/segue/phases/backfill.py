@@ -130,6 +130,7 @@ class Backfill:
         self._workers = workers
         self._progress = progress
         self._stop = stop
+        self._patiently = _Patience(job.patience_seconds, progress, stop)
 
     def preview(self, most: int = 5_000) -> Preview:
         """Count, lay out, and encode a sample of at most `most` rows spread over the ranges. Changes no store, no state."""
@@ -166,7 +167,7 @@ class Backfill:
         self._progress.planned(total(before), len(before), resumed=recorded is not None)
         try:
             if not run.finished:
-                self._copy_ranges(state, run, Codec(spec, layout), spec, layout)
+                self._copy_ranges(state, run, spec, layout)
                 copied = time.monotonic()
                 if not self._stop.is_set():
                     self._complete(state, run, layout)
@@ -218,9 +219,9 @@ class Backfill:
         identity = self._source.identity()
         return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version)
 
-    def _copy_ranges(self, state: BackfillState, run: Run, codec: Codec, spec: SourceSpec, layout: Layout) -> None:
+    def _copy_ranges(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
         size = BatchSize(spec.dimension, self._job.batch_size)
-        copier = _Copier(self._job, spec, layout, self._source, codec, self._sink, size, self._progress, self._stop)
+        copier = _Copier(spec, layout, self._source, self._sink, size, self._patiently, self._progress, self._stop)
 
         def copy(worker: int, todo: RangeProgress) -> None:
             copier.copy(worker, todo, state, run)
@@ -228,13 +229,13 @@ class Backfill:
         self._workers.run(copy, [todo for todo in state.progress(run) if not todo.done], self._stop)
 
     def _complete(self, state: BackfillState, run: Run, layout: Layout) -> None:
-        self._sink.index(layout)
-        while not (index := self._sink.index_progress(layout)).done:
+        self._patiently(lambda: self._sink.index(layout))
+        while not (index := self._patiently(lambda: self._sink.index_progress(layout))).done:
             self._progress.indexing(index)
             if self._stop.wait(INDEX_POLL_SECONDS):
                 return
         self._progress.indexing(index)
-        self._sink.load(layout)
+        self._patiently(lambda: self._sink.load(layout))
         state.finish(run)
 
 
@@ -243,25 +244,24 @@ class _Copier:
 
     def __init__(
         self,
-        job: Job,
         spec: SourceSpec,
         layout: Layout,
         source: Source,
-        codec: Codec,
         sink: Sink,
         size: BatchSize,
+        patiently: _Patience,
         progress: Progress,
         stop: threading.Event,
     ) -> None:
         self._spec = spec
         self._layout = layout
         self._source = source
-        self._codec = codec
+        self._codec = Codec(spec, layout)
         self._sink = sink
         self._size = size
         self._progress = progress
         self._stop = stop
-        self._patience = job.patience_seconds
+        self._patiently = patiently
 
     def copy(self, worker: int, todo: RangeProgress, state: BackfillState, run: Run) -> None:
         """Copy a range from its cursor to its end, or until asked to stop; everything sent is landed on return."""
@@ -298,21 +298,19 @@ class _Copier:
             return []
         rows = batch.encoded.rows
         try:
-            batch.ack.result()
-        except RetryableError as fault:
-            self._yield_to(fault)
-            return self._send_again(rows, batch.encoded.element_ids)
+            try:
+                batch.ack.result()
+                self._size.observe(len(rows), time.monotonic() - batch.sent_at)
+            except RetryableError as fault:
+                if isinstance(fault, Throttled):
+                    self._size.shrink()
+                self._send(rows)
         except DataError as refusal:
             return self._split(rows, batch.encoded.element_ids, refusal)
-        self._size.observe(len(rows), time.monotonic() - batch.sent_at)
         return []
 
-    def _send_again(self, rows: Rows, element_ids: list[str]) -> list[Quarantined]:
-        try:
-            self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
-        except DataError as refusal:
-            return self._split(rows, element_ids, refusal)
-        return []
+    def _send(self, rows: Rows) -> None:
+        self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
 
     def _split(self, rows: Rows, element_ids: list[str], refusal: DataError) -> list[Quarantined]:
         """Halve a refused batch until the guilty rows are alone.
@@ -335,28 +333,33 @@ class _Copier:
             middle = (start + stop) // 2
             for half in ((middle, stop), (start, middle)):
                 try:
-                    self._patiently(lambda half=half: self._sink.upsert(self._layout, rows.part(*half)).result())  # type: ignore[misc]
+                    self._send(rows.part(*half))
                     accepted = True
                 except DataError as again:
                     parts.appendleft((*half, again))
         return guilty
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
+
+class _Patience:
+    """Calls a store until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
+
+    def __init__(self, seconds: float, progress: Progress, stop: threading.Event) -> None:
+        self._seconds = seconds
+        self._progress = progress
+        self._stop = stop
+
+    def __call__(self, call: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(RetryableError),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=tenacity.stop_any(tenacity.stop_after_delay(self._patience), tenacity.stop_when_event_set(self._stop)),
+            stop=tenacity.stop_any(tenacity.stop_after_delay(self._seconds), tenacity.stop_when_event_set(self._stop)),
             sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=lambda attempt: self._yield_to(attempt.outcome.exception() if attempt.outcome else None),
+            before_sleep=lambda attempt: self._progress.note(
+                f"{attempt.outcome and attempt.outcome.exception()}; trying again"
+            ),
             reraise=True,
         )
         return retrying(call)
-
-    def _yield_to(self, fault: BaseException | None) -> None:
-        if isinstance(fault, Throttled):
-            self._size.shrink()
-        self._progress.note(f"{fault}; trying again")
 
 
 def total(ranges: Sequence[RangeProgress]) -> Counts:

@@ -123,13 +123,13 @@ class MilvusConnection:
         where = f"Milvus at {self.uri}"
         text = message.strip().splitlines()[0] if message.strip() else "no reason given"
         lowered = text.lower()
-        if "auth" in lowered and ("check failure" in lowered or "unauthenticated" in lowered or "fail" in lowered):
+        if "auth check failure" in lowered or "unauthenticated" in lowered:
             return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
         if code in _DATABASE_CODES or "database not found" in lowered:
             return DatabaseNotFound(f"{where} has no database {self.database!r}", hint="Set [milvus] database, or create it.")
         if code in _RATE_CODES:
             return Throttled(f"{where} asks for less: {text}")
-        if code in _BUSY_CODES or "fail connecting" in lowered or "unavailable" in lowered:
+        if code in _BUSY_CODES or "fail connecting" in lowered:
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         return DataError(f"{where} refuses the request: {text} (code {code})")
 

@@ -43,7 +43,7 @@ class MilvusSink:
         described = self._describe(layout.name)
         if described is None:
             return None
-        differences = list(_differences(described, layout))
+        differences = [*_differences(described, layout), *self._index_differences(layout)]
         if differences:
             listed = "\n".join(f"  {difference}" for difference in differences)
             message = f"collection {layout.name!r} exists in Milvus with another schema:\n{listed}"
@@ -131,6 +131,14 @@ class MilvusSink:
                 return None
             described: dict[str, Any] = self._client.describe_collection(name, timeout=self._seconds)
             return described
+
+    def _index_differences(self, layout: Layout) -> Iterator[str]:
+        with self._connection.translated():
+            name = self._index_name(layout)
+            described = self._client.describe_index(layout.name, name, timeout=self._seconds) if name else None
+        metric = (described or {}).get("metric_type", layout.index.metric)
+        if metric != layout.index.metric:
+            yield f"the vector index measures by {metric}, should measure by {layout.index.metric}"
 
     def _index_name(self, layout: Layout) -> str | None:
         names: list[str] = self._client.list_indexes(layout.name, field_name=layout.vector.name, timeout=self._seconds)

@@ -1,0 +1,18 @@
+"""`segue demo`: a tour on real servers with real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where segue.toml and the state go.")] = Path("segue-demo"),
+) -> None:
+    """Start real servers, load 400 films into Neo4j, move them to Milvus, and ask both the same questions."""
+    from segue.demo import tour  # noqa: PLC0415  # imports both database clients
+
+    tour.take(folder, Console())
