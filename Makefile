@@ -1,0 +1,55 @@
+# The one door for people and for CI. Every target that needs it sets up .venv first; nothing is installed elsewhere
+# but what `segue sandbox` says it installs.
+
+VENV := .venv
+SEGUE := $(VENV)/bin/segue
+STAMP := $(VENV)/setup.stamp
+CHECKED := src tests $(wildcard benchmarks) $(wildcard scripts)
+# `neo4j` is the newest line that a Java here can run; the tests run on the 5.26 line as well.
+TEST_SERVICES := neo4j neo4j-5.26 milvus
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit check format bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r target text; do printf '%-18s %s\n' "$$target" "$$text"; done
+
+setup: $(STAMP) ## make .venv with Segue and the development tools
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+demo: $(STAMP) ## start real servers and run the main job on real data
+	@$(SEGUE) demo $(ARGS)
+
+test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
+	@set -e; \
+	if ! $(SEGUE) sandbox env >/dev/null 2>&1; then \
+	  trap '$(SEGUE) sandbox down' EXIT; trap 'exit 130' INT TERM; \
+	fi; \
+	$(SEGUE) sandbox up $(TEST_SERVICES); \
+	$(VENV)/bin/pytest $(ARGS)
+
+test-unit: $(STAMP) ## the tests that need no server
+	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
+
+check: $(STAMP) ## format, lint, types, layer rule
+	$(VENV)/bin/ruff format --check $(CHECKED)
+	$(VENV)/bin/ruff check $(CHECKED)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(STAMP) ## format the code and fix what the linter can
+	$(VENV)/bin/ruff format $(CHECKED)
+	$(VENV)/bin/ruff check --fix $(CHECKED)
+
+bench: $(STAMP) ## the benchmark of docs/benchmarks.md; ARGS are its options
+	@$(VENV)/bin/python benchmarks/backfill.py $(ARGS)
+
+clean: ## stop the sandbox, remove .venv and caches (downloads stay)
+	@if [ -x $(SEGUE) ]; then $(SEGUE) sandbox down; fi
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
