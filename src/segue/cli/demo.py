@@ -12,7 +12,8 @@ from rich.console import Console
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where segue.toml and the state go.")] = Path("segue-demo"),
 ) -> None:
-    """Start real servers, load 400 films into Neo4j, move them to Milvus, and ask both the same questions."""
+    """Start real servers, load some 580 films into Neo4j, move them to Milvus, and ask both the same questions."""
     from segue.demo import tour  # noqa: PLC0415  # imports both database clients
 
-    tour.take(folder, Console())
+    console = Console()
+    tour.take(folder, console if console.is_terminal else Console(width=110))

@@ -21,6 +21,9 @@ from rich.table import Table
 
 from segue.errors import ConfigError
 
+PAGE_WIDTH = 110
+"""Columns of a table where there is no terminal to ask."""
+
 
 class Format(StrEnum):
     """How a result is printed."""
@@ -72,7 +75,8 @@ def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: F
         ConfigError: The file cannot be written.
     """
     if output_file is None and output_format is Format.TABLE:
-        _draw(results, Console(highlight=False))
+        console = Console(highlight=False)
+        _draw(results, console if console.is_terminal else Console(width=PAGE_WIDTH, highlight=False))
         return
     text = _text(results, data, output_format)
     if output_file is None:
@@ -93,7 +97,7 @@ def _text(results: Sequence[Result], data: Mapping[str, Any], output_format: For
     if output_format is Format.MARKDOWN:
         return "\n".join(_markdown(result) for result in results)
     page = StringIO()
-    _draw(results, Console(file=page, width=120, highlight=False))
+    _draw(results, Console(file=page, width=PAGE_WIDTH, highlight=False))
     return page.getvalue()
 
 

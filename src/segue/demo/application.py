@@ -1,0 +1,118 @@
+"""The application of the demo: a small film service, written with the stores' plain drivers as any service would be.
+
+It knows nothing of Segue. What it writes to Neo4j is what Segue finds; what it reads from Milvus is what Segue made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import neo4j
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import MilvusClient
+
+from segue.demo.films import Film
+
+_SCHEMA = (
+    "CREATE CONSTRAINT film_id IF NOT EXISTS FOR (f:Film) REQUIRE f.id IS UNIQUE",
+    """CREATE VECTOR INDEX films IF NOT EXISTS FOR (f:Film) ON (f.embedding)
+       OPTIONS {indexConfig: {`vector.dimensions`: 384, `vector.similarity_function`: 'cosine'}}""",
+)
+
+_LOAD = """
+UNWIND $films AS film
+CREATE (f:Film) SET f = film.properties
+WITH f, film WHERE film.embedding IS NOT NULL
+SET f.embedding = film.embedding
+"""
+
+_ASK = """
+CALL db.index.vector.queryNodes('films', $k, $vector) YIELD node, score
+RETURN node.title AS title, node.year AS year, score
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One film found, with the store's own score."""
+
+    title: str
+    year: int
+    score: float
+
+
+class FilmService:
+    """Films in Neo4j, found by meaning; later also from Milvus.
+
+    Args:
+        graph: A Neo4j driver.
+        vectors: A Milvus client.
+    """
+
+    def __init__(self, graph: neo4j.Driver, vectors: MilvusClient) -> None:
+        self._graph = graph
+        self._vectors = vectors
+
+    def forget(self) -> None:
+        """Remove what an earlier demo left."""
+        self._graph.execute_query("MATCH (f:Film) DETACH DELETE f")
+        if "films_v1" in self._vectors.list_collections():
+            self._vectors.drop_alias("films")
+            self._vectors.drop_collection("films_v1")
+
+    def load(self, films: Sequence[Film]) -> None:
+        """Write films and wait until the vector index covers them."""
+        for statement in _SCHEMA:
+            self._graph.execute_query(statement)
+        self._graph.execute_query(_LOAD, films=[_node(film) for film in films])
+        self._graph.execute_query("CALL db.awaitIndexes(60)")
+
+    def ask_neo4j(self, vector: NDArray[np.float32], k: int) -> list[Answer]:
+        """Search Neo4j's vector index."""
+        found, _, _ = self._graph.execute_query(_ASK, k=k, vector=vector.tolist())
+        return [Answer(row["title"], row["year"], row["score"]) for row in found]
+
+    def ask_milvus(self, vector: NDArray[np.float32], k: int) -> list[Answer]:
+        """Search the collection behind the alias `films`; the score is Milvus's own, the cosine."""
+        hits = self._vectors.search(
+            "films",
+            data=[vector],
+            anns_field="vector",
+            limit=k,
+            output_fields=["title", "year"],
+            search_params={"metric_type": "COSINE", "params": {"ef": 64}},
+        )[0]
+        return [Answer(hit["entity"]["title"], hit["entity"]["year"], hit["distance"]) for hit in hits]
+
+
+def median_milliseconds(ask: Callable[[], object], times: int = 7) -> float:
+    """Return the median duration of a question, asked several times after once for warming up."""
+    ask()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        ask()
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[times // 2] * 1000
+
+
+def _node(film: Film) -> dict[str, Any]:
+    properties = {
+        "id": film.id,
+        "title": film.title,
+        "year": film.year,
+        "director": film.director,
+        "genres": list(film.genres),
+        "country": film.country,
+        "minutes": film.minutes,
+        "language": film.language,
+        "description": film.description,
+    }
+    if film.released is not None:
+        properties["released"] = date.fromisoformat(film.released)
+    return {"properties": properties, "embedding": None if film.vector is None else film.vector.tolist()}
