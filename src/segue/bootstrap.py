@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,12 @@ from pathlib import Path
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.model import CarriedProperty, SourceSpec
-from segue.phases.backfill import Backfill, Job, Outcome, Preview
+from segue.errors import SegueError, StateStoreFailed
+from segue.model import CarriedProperty, Counts, SourceSpec
+from segue.phases.backfill import Backfill, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Catalog, Progress, Sink, Source
+from segue.ports import BackfillState, Catalog, Progress, Run, Sink, Source
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
@@ -76,6 +77,7 @@ def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
         password=password,
         database=neo4j.database,
         connect_timeout_seconds=neo4j.connect_timeout_seconds,
+        request_timeout_seconds=neo4j.request_timeout_seconds,
     )
     with connection:
         source = Neo4jSource(connection)
@@ -102,9 +104,24 @@ def migrate(
     with open_stores(settings) as stores, SqliteState(settings.state.path) as state:
         try:
             outcome = _backfill(settings, collection, stores, progress, stop).run(state, restart=restart)
-        finally:
-            quarantine = _write_quarantine(settings, collection, state)
-        return outcome, quarantine
+        except SegueError:
+            # What fails in the wake of the cause must not stand in its place.
+            with suppress(StateStoreFailed):
+                _write_quarantine(settings, collection, state)
+            raise
+        return outcome, _write_quarantine(settings, collection, state)
+
+
+def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, Counts] | None:
+    """Return the newest run of a collection with its account, None where none is recorded or the records cannot be read."""
+    if not settings.state.path.exists():
+        return None
+    try:
+        with SqliteState(settings.state.path) as state:
+            run = state.latest(collection.name)
+            return (run, total(state.progress(run))) if run else None
+    except StateStoreFailed:
+        return None
 
 
 def missing_speed() -> str | None:

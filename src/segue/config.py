@@ -62,6 +62,7 @@ class Neo4jSettings(_Section):
     password: SecretStr | None = None
     database: str = "neo4j"
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
 
 
 class MilvusSettings(_Section):
@@ -85,7 +86,7 @@ class BackfillSettings(_Section):
 
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=5_000)] = "auto"
-    items_per_range: Annotated[int, Field(ge=1)] = 10_000
+    items_per_range: Annotated[int, Field(ge=1)] = 5_000
     patience_seconds: Annotated[float, Field(gt=0)] = 120.0
 
 
@@ -180,7 +181,7 @@ def load(
         faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
         message = f"{path or 'the defaults'} and the environment do not make a valid configuration:\n{faults}"
         # The cause would print the rejected input, which may be a secret.
-        raise ConfigError(message) from None
+        raise ConfigError(message, hint="A flag goes before the environment, the environment before the file.") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -191,10 +192,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(msg, hint="Run `segue init` to write one, or name it: --config FILE") from None
     except (OSError, UnicodeDecodeError) as fault:
         msg = f"cannot read {path}: {fault}"
-        raise ConfigError(msg) from fault
+        raise ConfigError(msg, hint="Name another file: --config FILE") from fault
     except tomllib.TOMLDecodeError as fault:
         msg = f"{path} is not valid TOML: {fault}"
-        raise ConfigError(msg) from fault
+        raise ConfigError(msg, hint="Mend that line, or write a new file: segue init --force") from fault
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], str]:
@@ -212,7 +213,7 @@ def _secret(name: str, path: Path) -> str:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as fault:
         msg = f"{name}: cannot read {path}: {fault.strerror}"
-        raise ConfigError(msg) from fault
+        raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -9,10 +9,10 @@ import typer
 
 from segue import bootstrap
 from segue.cli import options
-from segue.cli.output import Format, Listing, Result, publish
+from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.config import load
 from segue.config_file import CollectionText, render
-from segue.errors import ConfigError
+from segue.errors import ConfigError, SegueError
 from segue.phases.discover import Proposal
 from segue.pipelines.layouts import Preset, legal_name
 from segue.telemetry.logging import LogFormat, configure
@@ -38,20 +38,28 @@ def init(
     """
     del no_input
     configure(log_format)
-    if config.exists() and not force and not dry_run:
-        msg = f"{config} exists"
-        raise ConfigError(msg, hint="Replace it with --force, or write another: --config FILE.")
-    settings = load(None)
-    found = bootstrap.proposals(settings, indexes=index or [], key=key)
-    collections = [CollectionText(legal_name(one.spec.index), preset.value, one.spec, _remarks(one)) for one in found]
-    text = render(collections, neo4j_uri=settings.neo4j.uri, database=settings.neo4j.database, milvus_uri=settings.milvus.uri)
-    if dry_run:
-        typer.echo(text, nl=False)
-        return
-    _write(config, text)
-    results = [_result(one, collection.name, config) for one, collection in zip(found, collections, strict=True)]
+    try:
+        if config.exists() and not force and not dry_run:
+            msg = f"{config} exists"
+            raise ConfigError(msg, hint="Replace it with --force, or write another: --config FILE.")
+        text, results = _proposed(config, index or [], key, preset)
+        if dry_run:
+            typer.echo(text, nl=False)
+            return
+        _write(config, text)
+    except SegueError as fault:
+        publish([], {"verb": "init", "status": "failed", "error": error_data(fault)}, output_format, output_file)
+        raise
     data = {"verb": "init", "status": "ok", "config": str(config), "collections": [result.data for result in results]}
     publish(results, data, output_format, output_file)
+
+
+def _proposed(config: Path, indexes: list[str], key: str | None, preset: Preset) -> tuple[str, list[Result]]:
+    settings = load(None)
+    found = bootstrap.proposals(settings, indexes=indexes, key=key)
+    collections = [CollectionText(legal_name(one.spec.index), preset.value, one.spec, _remarks(one)) for one in found]
+    text = render(collections, neo4j_uri=settings.neo4j.uri, database=settings.neo4j.database, milvus_uri=settings.milvus.uri)
+    return text, [_result(one, collection.name, config) for one, collection in zip(found, collections, strict=True)]
 
 
 def _write(config: Path, text: str) -> None:

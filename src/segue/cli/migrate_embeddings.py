@@ -12,10 +12,10 @@ import typer
 from segue import bootstrap
 from segue.cli import options
 from segue.cli.interruption import stoppable
-from segue.cli.output import Format, Listing, Result, publish
+from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.progress import shown
 from segue.config import CollectionSettings, Settings, load
-from segue.errors import Interrupted, RetryableError, SegueError
+from segue.errors import Interrupted, RetryableError, SegueError, UnsafeResume
 from segue.model import Field, Layout
 from segue.phases.backfill import Outcome, Preview
 from segue.telemetry.logging import LogFormat, configure
@@ -47,8 +47,12 @@ def migrate_embeddings(
     del no_input
     configure(log_format)
     overrides = {("backfill", "workers"): workers, ("backfill", "batch_size"): batch_size}
-    settings = load(config, overrides)
-    chosen = settings.chosen(collection)
+    try:
+        settings = load(config, overrides)
+        chosen = settings.chosen(collection)
+    except SegueError as fault:
+        publish([], _data([], fault, stopped=False), output_format, output_file)
+        raise
     work = _previewed if dry_run else _migrated(restart)
     results: list[Result] = []
     failure: SegueError | None = None
@@ -58,6 +62,7 @@ def migrate_embeddings(
                 results.append(work(settings, one, log_format, stop))
             except SegueError as fault:
                 failure = fault
+                results += [] if dry_run else _left_off(settings, one, _status(fault))
                 break
             if stop.is_set():
                 break
@@ -91,9 +96,7 @@ def _previewed(settings: Settings, one: CollectionSettings, log_format: LogForma
 
 
 def _data(results: list[Result], failure: SegueError | None, *, stopped: bool) -> dict[str, Any]:
-    status = "failed" if failure else "interrupted" if stopped else "ok"
-    if failure is not None and failure.exit_code == 5:  # noqa: PLR2004  # the design's code for a refusal
-        status = "refused"
+    status = _status(failure) if failure else "interrupted" if stopped else "ok"
     names = ("source", "migrated", "quarantined", "pending")
     data: dict[str, Any] = {
         "verb": VERB,
@@ -103,8 +106,23 @@ def _data(results: list[Result], failure: SegueError | None, *, stopped: bool) -
         "collections": [dict(result.data) for result in results],
     }
     if failure is not None:
-        data["error"] = {"message": failure.message, "hint": failure.hint, "exit_code": failure.exit_code}
+        data["error"] = error_data(failure)
     return data
+
+
+def _status(failure: SegueError) -> str:
+    return "refused" if failure.exit_code == UnsafeResume.exit_code else "failed"
+
+
+def _left_off(settings: Settings, one: CollectionSettings, status: str) -> list[Result]:
+    """Say how far a copy had come that could not go on: what its records hold, if there are any."""
+    found = bootstrap.recorded(settings, one)
+    if found is None:
+        return []
+    run, counts = found
+    data = {"name": one.name, "status": status, "seconds": round(run.seconds, 3), "counts": counts.as_dict()}
+    facts = [(name, f"{number:,}") for name, number in counts.as_dict().items()]
+    return [Result(title=f"{one.name}: {status}", facts=facts, data=data)]
 
 
 def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path) -> Result:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segue.errors import ConfigError
+from segue.errors import ConfigError, SegueError
 
 PAGE_WIDTH = 110
 """Columns of a table where there is no terminal to ask."""
@@ -60,6 +60,11 @@ class Result:
     data: Mapping[str, Any]
     listings: Sequence[Listing] = ()
     notes: Sequence[str] = field(default=())
+
+
+def error_data(fault: SegueError) -> dict[str, Any]:
+    """Return an error as programs read it."""
+    return {"message": fault.message, "hint": fault.hint, "exit_code": fault.exit_code}
 
 
 def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: Format, output_file: Path | None) -> None:

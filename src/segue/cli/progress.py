@@ -73,12 +73,30 @@ class Tally:
         return str(timedelta(seconds=round((self.source - self.done) / rate)))
 
 
+class Said:
+    """What was said lately, so that several workers who meet the same fault say it once. Usable from several threads."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._when: dict[str, float] = {}
+
+    def is_new(self, text: str) -> bool:
+        """Say whether a text may be said again, and take note of it then."""
+        now = time.monotonic()
+        with self._mutex:
+            if now - self._when.get(text, -LINE_SECONDS) < LINE_SECONDS:
+                return False
+            self._when[text] = now
+            return True
+
+
 class LiveDisplay:
     """A bar, rate, time left, and a line for each worker."""
 
     def __init__(self, name: str, console: Console) -> None:
         self._tally = Tally()
         self._activities: dict[int, str] = {}
+        self._said = Said()
         self._console = console
         self._bar = Progress(
             TextColumn(f"[bold]{name}[/bold]"),
@@ -112,7 +130,8 @@ class LiveDisplay:
 
     def note(self, text: str) -> None:
         """See `Progress`."""
-        self._console.print(f"  {text}", markup=False, highlight=False)
+        if self._said.is_new(text):
+            self._console.print(f"  {text}", markup=False, highlight=False)
 
     def _render(self) -> Group:
         tally = self._tally
@@ -129,6 +148,7 @@ class Lines:
         self._name = name
         self._tally = Tally()
         self._activities: dict[int, str] = {}
+        self._said = Said()
         self._json = log_format is LogFormat.JSON
         self._last = time.monotonic()
         self._mutex = threading.Lock()
@@ -158,7 +178,8 @@ class Lines:
 
     def note(self, text: str) -> None:
         """See `Progress`."""
-        self._say("note", text=text)
+        if self._said.is_new(text):
+            self._say("note", text=text)
 
     def _due(self) -> bool:
         with self._mutex:
@@ -172,7 +193,7 @@ class Lines:
         if self._json:
             structlog.get_logger().info(event, collection=self._name, **facts)
             return
-        told = ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
+        told = ", ".join(_plain(value) if name == "text" else f"{name} {_plain(value)}" for name, value in facts.items())
         sys.stderr.write(f"{self._name}: {event}: {told}\n")
         sys.stderr.flush()
 

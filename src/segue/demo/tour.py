@@ -66,8 +66,8 @@ def _application(service: FilmService, console: Console) -> None:
     service.load(loaded)
     broken = sum(film.broken is not None for film in loaded)
     console.print(
-        f"  {len(loaded) - broken} films with a description each, embedded by all-MiniLM-L6-v2 (384 dimensions), under a vector\n"
-        f"  index; and {broken} drafts that cannot be migrated as they are, as every real data set has some.",
+        f"  {len(loaded) - broken} films with a description each, embedded by all-MiniLM-L6-v2 (384 dimensions),\n"
+        f"  under a vector index; and {broken} drafts that cannot be migrated as they are, as every real data set has some.",
         highlight=False,
     )
     console.print(_example(next(film for film in loaded if film.title == "WALL-E")), highlight=False)

@@ -205,7 +205,8 @@ class Backfill:
         spec = with_types(self._job.spec, recorded, key_unique=key_unique)
         layout = self._job.lay_out(spec)
         changed = list(differences(recorded, self._conditions(spec, layout)))
-        target = self._sink.find(layout)
+        # Under other conditions the schema differs as well; what changed says more.
+        target = run.target if changed else self._sink.find(layout)
         if target != run.target:
             changed.append(f"collection: {run.target!r} then, {target or 'none'!r} now")
         if changed:

@@ -9,8 +9,8 @@ START = 1_000
 TARGET_SECONDS = 0.25
 """Longer batches gain nothing (1,000 to 2,000 rows of 768 dimensions are as fast as 5,000) and cost memory and patience."""
 
-MOST_BYTES = 6 * 2**20
-"""Of vectors a batch: a tenth of what one Milvus message may hold, and what bounds the memory of a worker."""
+MOST_BYTES = 3 * 2**20
+"""Of vectors a batch, 1,024 rows of 768 dimensions: larger ones are no faster, and this bounds a worker's memory."""
 
 
 class BatchSize:
@@ -33,7 +33,7 @@ class BatchSize:
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a full batch that took `seconds` from sending to acknowledgement."""
-        if self._fixed or rows < self._rows or seconds <= 0:
+        if self._fixed or rows < self.rows or seconds <= 0:
             return
         wanted = self._rows * TARGET_SECONDS / seconds
         step = min(max(wanted, self._rows * 0.8), self._rows * 1.25)

@@ -78,14 +78,22 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence
     """Return, in words, every difference between the conditions of a record and those of now."""
     before, after = _flat(recorded), _flat(now)
     return [
-        f"{name}: {before.get(name, 'nothing')!r} then, {after.get(name, 'nothing')!r} now"
+        f"{name}: {_said(before, name)} then, {_said(after, name)} now"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
 
 
+def _said(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "nothing"
+
+
 def _spec(spec: SourceSpec) -> dict[str, Any]:
-    plain = asdict(spec) | {"properties": {carried.name: carried.type.value for carried in spec.properties}}
+    plain = asdict(spec) | {
+        "key_type": spec.key_type.value,
+        "metric": spec.metric.value,
+        "properties": {carried.name: carried.type.value for carried in spec.properties},
+    }
     # Whether a constraint guards the key changes how the source is read, not what is copied.
     return {name: value for name, value in plain.items() if name != "key_unique"}
 

@@ -30,7 +30,7 @@ from segue.model import (
     Vectors,
 )
 from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, JSON_BYTES, VERSION_FIELD
-from segue.pipelines.values import UnfaithfulValueError, iso_or_text, to_json
+from segue.pipelines.values import NotFiniteError, UnfaithfulValueError, iso_or_text, to_json
 
 CODEC_VERSION = 1
 """Grows whenever the same node would encode to another row; a checkpoint of another codec is not continued."""
@@ -107,7 +107,8 @@ class Codec:
             try:
                 packed.append(to_json(members) if members else b"{}")
             except UnfaithfulValueError as refusal:
-                faults.setdefault(row, (Reason.VALUE_NOT_FINITE, f"{_where(members)}: {refusal}"))
+                reason = Reason.VALUE_NOT_FINITE if isinstance(refusal, NotFiniteError) else Reason.VALUE_TYPE
+                faults.setdefault(row, (reason, f"{_where(members)}: {refusal}"))
                 packed.append(b"{}")
         return packed
 

@@ -43,6 +43,16 @@ JSON_BYTES = 65_536
 MAX_FIELDS = 64
 MAX_NAME = 255
 
+_SYSTEM_FIELDS = {"RowID", "Timestamp"}
+"""Fields that every collection has unseen, in exactly this spelling."""
+
+_FILTER_WORDS = {
+    *("and", "or", "not", "in", "like", "exists", "true", "false", "null", "text_match", "phrase_match", "random_sample"),
+    *("json_contains", "json_contains_all", "json_contains_any", "array_length"),
+    *("array_contains", "array_contains_all", "array_contains_any"),
+}
+"""Words of Milvus's filter language, in any case; newer servers take none of them as a field's name."""
+
 _LEGAL_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _TYPED = {
@@ -79,6 +89,7 @@ def make_layout(spec: SourceSpec, *, name: str, preset: Preset, m: int, ef_const
     _require_text(spec, preset)
     index = VectorIndex("AUTOINDEX", MILVUS_METRIC[spec.metric])
     fields = _langchain_fields(spec) if preset is Preset.LANGCHAIN else _llamaindex_fields(spec)
+    _require_free_names(spec, fields, preset)
     aliased = preset is not Preset.LLAMAINDEX
     return Layout(name, fields, dynamic=True, json_field=DYNAMIC, index=index, aliased=aliased)
 
@@ -104,8 +115,10 @@ def _segue_fields(spec: SourceSpec) -> Iterator[Field]:
 
 
 def _fits_a_field(carried: CarriedProperty, taken: set[str]) -> bool:
-    legal = _LEGAL_FIELD.fullmatch(carried.name) is not None and len(carried.name) <= MAX_NAME
-    return carried.type in _TYPED and legal and carried.name not in taken
+    name = carried.name
+    legal = _LEGAL_FIELD.fullmatch(name) is not None and len(name) <= MAX_NAME
+    spoken_for = name in taken or name in _SYSTEM_FIELDS or name.lower() in _FILTER_WORDS
+    return carried.type in _TYPED and legal and not spoken_for
 
 
 def _require_text(spec: SourceSpec, preset: Preset) -> None:
@@ -117,6 +130,20 @@ def _require_text(spec: SourceSpec, preset: Preset) -> None:
     if faults:
         message = f"preset {preset.value!r} needs {' and '.join(faults)}"
         raise ConfigError(message, hint="Carry the property in segue.toml, or choose --preset segue.")
+
+
+def _require_free_names(spec: SourceSpec, fields: tuple[Field, ...], preset: Preset) -> None:
+    """Refuse properties whose dynamic key would be that of a field: Milvus takes no such row."""
+    own = {
+        field.name for field in fields if field.primary or field.name != field.source or field.type is FieldType.FLOAT_VECTOR
+    }
+    taken = own | {DYNAMIC, VERSION_FIELD, HASH_FIELD}
+    if preset is Preset.LLAMAINDEX and "ref_doc_id" in spec.property_names:
+        taken.add("document_id")
+    shared = sorted(taken.intersection(spec.property_names))
+    if shared:
+        message = f"preset {preset.value!r} has fields of its own with the names of carried properties: {', '.join(shared)}"
+        raise ConfigError(message, hint="Leave them out in segue.toml, or choose --preset segue.")
 
 
 def _langchain_fields(spec: SourceSpec) -> tuple[Field, ...]:

@@ -17,6 +17,10 @@ class UnfaithfulValueError(ValueError):
     """A value has no faithful form in the target."""
 
 
+class NotFiniteError(UnfaithfulValueError):
+    """A number is NaN or infinite, which JSON cannot hold."""
+
+
 def iso_or_text(value: object) -> str | None:
     """Return text as it is and a date, time or duration in ISO 8601; None when `value` is neither."""
     if isinstance(value, str):
@@ -31,7 +35,8 @@ def to_json(members: dict[str, Any]) -> bytes:
     Dates, times and durations become ISO 8601 strings, points `{"srid": …, "coordinates": […]}`, bytes base64 strings.
 
     Raises:
-        UnfaithfulValueError: A number is not finite (JSON has no such number), or a value has no JSON form.
+        NotFiniteError: A number is NaN or infinite.
+        UnfaithfulValueError: A value has no JSON form.
     """
     try:
         # Passing date-times through keeps them out of orjson's own, shorter form.
@@ -42,7 +47,7 @@ def to_json(members: dict[str, Any]) -> bytes:
     # orjson writes NaN and infinities as null; Neo4j stores no nulls, so a null in the output is worth a look.
     if b"null" in packed and not _all_finite(members):
         message = "a number that is not finite, which JSON cannot hold"
-        raise UnfaithfulValueError(message)
+        raise NotFiniteError(message)
     return packed
 
 

@@ -149,8 +149,10 @@ def _configuration(template: str, endpoint: Endpoint) -> str:
     configuration["log"]["level"] = "warn"
     # Dropped collections and passed-on messages keep their disk for hours and days otherwise.
     configuration["dataCoord"]["gc"].update(interval=60, dropTolerance=60)
+    # Uncompressed, since compaction would otherwise take up to a core of two, now and then.
     # Longer than `dataNode.segment.syncPeriod`, or a killed server loses what it had not yet written out.
-    configuration["rocksmq"].update(retentionTimeInMinutes=30, retentionSizeInMB=1024, compactionInterval=600)
+    configuration["rocksmq"].update(retentionTimeInMinutes=30, retentionSizeInMB=1024)
+    configuration["rocksmq"].update(compactionInterval=600, compressionTypes=[0] * 5)
     return yaml.safe_dump(configuration)
 
 

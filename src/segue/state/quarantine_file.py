@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from segue.errors import StateStoreFailed
@@ -20,13 +21,15 @@ def write(path: Path, rows: Sequence[Quarantined]) -> None:
     """
     if not rows and not path.exists():
         return
+    draft = path.with_name(path.name + ".new")
     try:
-        draft = path.with_name(path.name + ".new")
         with draft.open("w", encoding="utf-8") as lines:
             for row in rows:
                 lines.write(json.dumps(_members(row), ensure_ascii=False) + "\n")
         draft.replace(path)
     except OSError as fault:
+        with suppress(OSError):
+            draft.unlink()
         message = f"cannot write the quarantine to {path}: {fault.strerror}"
         raise StateStoreFailed(message, hint="The rows are also in the state file; free some space and run again.") from fault
 

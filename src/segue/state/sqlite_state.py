@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -48,16 +48,16 @@ class SqliteState:
         self._path = path
         self._mutex = threading.Lock()
         self._lock = self._take_lock()
-        try:
+        with ExitStack() as opened:
+            opened.callback(self._lock.close)
             with self._failures():
                 self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+                opened.callback(self._connection.close)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA foreign_keys = ON")
                 self._migrate()
-        except BaseException:
-            self._lock.close()
-            raise
+            opened.pop_all()
 
     def __enter__(self) -> Self:
         """Return the state itself."""

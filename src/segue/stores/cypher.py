@@ -13,6 +13,9 @@ from segue.errors import ConfigError
 
 _PLACE = re.compile(r"<<(\w+)>>")
 
+_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u")
+"""What Cypher reads as the beginning of a Unicode escape: a backslash before a u, behind an even number of backslashes."""
+
 
 def quoted(identifier: str) -> str:
     """Return a label, property or index name quoted for Cypher, whatever characters it holds.
@@ -23,8 +26,8 @@ def quoted(identifier: str) -> str:
     if not identifier or "\0" in identifier:
         message = f"{identifier!r} cannot be a name in Neo4j"
         raise ConfigError(message)
-    # Cypher reads \u0060 as a back-tick even inside quotes, so a backslash before a u is written as an escape of its own.
-    plain = identifier.replace("\\u", "\\u005cu")
+    # Cypher reads \u0060 as a back-tick even inside quotes, so such a backslash is written as an escape of its own.
+    plain = _ESCAPE.sub(r"\1\\u005cu", identifier)
     return "`" + plain.replace("`", "``") + "`"
 
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import grpc
 from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
-from pymilvus.grpc_gen import milvus_pb2_grpc
+from pymilvus.exceptions import DataNotMatchException, DataTypeNotMatchException, MilvusException
+from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from segue.errors import (
     AuthenticationFailed,
@@ -76,6 +76,7 @@ class MilvusConnection:
         if not self.lite:
             self._channel = _channel(uri, ca_file)
             self._await(self._channel, min(timeout_seconds, 10.0))
+            self._knock(self._channel)
         options = {"server_pem_path": str(ca_file)} if ca_file else {}
         with self.translated():
             self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
@@ -113,6 +114,10 @@ class MilvusConnection:
         """Raise Segue's errors for pymilvus's and gRPC's."""
         try:
             yield
+        except (DataNotMatchException, DataTypeNotMatchException) as fault:
+            # pymilvus looked at the rows itself, and gives the code that servers give when they are not ready.
+            message = f"Milvus at {self.uri} cannot be sent these rows: {fault.message}"
+            raise DataError(message) from fault
         except MilvusException as fault:
             raise self.refusal(fault.code, fault.message or str(fault)) from fault
         except grpc.RpcError as fault:
@@ -141,7 +146,8 @@ class MilvusConnection:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return StoreTimeout(f"{where} gave no answer within {self.timeout_seconds:g} s")
+            hint = "Is it overloaded, or the network cut? [milvus] request_timeout_seconds gives it more time."
+            return StoreTimeout(f"{where} gave no answer within {self.timeout_seconds:g} s", hint=hint)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
             return DataError(f"{where} takes no message of that size: {text}")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -150,13 +156,23 @@ class MilvusConnection:
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         return FatalError(f"{where}: {text}")
 
+    def _knock(self, channel: grpc.Channel) -> None:
+        """Show the token by our own channel first: pymilvus reports a refused one like a server that is down."""
+        stub = milvus_pb2_grpc.MilvusServiceStub(channel)
+        with self.translated():
+            stub.ShowCollections(milvus_pb2.ShowCollectionsRequest(), timeout=10.0, metadata=self._metadata)
+
     def _await(self, channel: grpc.Channel, seconds: float) -> None:
         """Wait until the channel is open, and find out why when it does not open."""
         try:
             grpc.channel_ready_future(channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
             where = f"Milvus at {self.uri}"
-            if _listens(self.uri):
+            heard = _heard(self.uri)
+            if heard is None:
+                msg = f"{where} takes connections but gives no answer"
+                raise StoreTimeout(msg, hint="Is it still starting, or overloaded? Its log says.") from None
+            if heard:
                 hint = "http:// is plain, https:// is TLS with a trusted certificate ([milvus] ca_file): MILVUS_URI."
                 message = f"{where}: something listens there, but not with {urlsplit(self.uri).scheme}://"
                 raise TlsMismatch(message, hint=hint) from None
@@ -180,17 +196,34 @@ def _channel(uri: str, ca_file: Path | None) -> grpc.Channel:
         raise ConfigError(message, hint="Give http://HOST:PORT, https://HOST:PORT, or the path of a .db file: MILVUS_URI.")
     target = f"{parts.hostname}:{parts.port or 19530}"
     if parts.scheme == "https":
-        trusted = ca_file.read_bytes() if ca_file else None
+        trusted = _certificates(ca_file) if ca_file else None
         return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), options=_GRPC_OPTIONS)
     return grpc.insecure_channel(target, options=_GRPC_OPTIONS)
 
 
-def _listens(uri: str) -> bool:
+def _certificates(ca_file: Path) -> bytes:
+    try:
+        return ca_file.read_bytes()
+    except OSError as fault:
+        message = f"cannot read the certificates in {ca_file}: {fault.strerror}"
+        raise ConfigError(message, hint="Set [milvus] ca_file.") from fault
+
+
+def _heard(uri: str) -> bool | None:
+    """Say whether whatever listens there answers, be it by hanging up; None when it stays silent."""
     import socket  # noqa: PLC0415  # asked only when a connection failed
 
     parts = urlsplit(uri)
     try:
-        with socket.create_connection((parts.hostname, parts.port or 19530), timeout=2.0):
+        with socket.create_connection((parts.hostname, parts.port or 19530), timeout=2.0) as wire:
+            # No gRPC, and complete: a server with TLS refuses it, one without answers or hangs up.
+            wire.sendall(b"GET / HTTP/1.1\r\nHost: segue\r\n\r\n")
+            try:
+                wire.recv(1)
+            except TimeoutError:
+                return None
+            except OSError:
+                pass
             return True
     except OSError:
         return False

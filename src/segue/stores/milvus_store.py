@@ -16,7 +16,7 @@ import orjson
 from pymilvus import CollectionSchema, FieldSchema
 from pymilvus.client.types import LoadState
 
-from segue.errors import CollectionMismatch
+from segue.errors import CollectionMismatch, SegueError
 from segue.model import Field, FieldType, Layout, Rows
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Ack, IndexProgress
@@ -40,17 +40,7 @@ class MilvusSink:
 
     def find(self, layout: Layout) -> str | None:
         """See `Sink`."""
-        described = self._describe(layout.name)
-        if described is None:
-            return None
-        differences = [*_differences(described, layout), *self._index_differences(layout)]
-        if differences:
-            listed = "\n".join(f"  {difference}" for difference in differences)
-            message = f"collection {layout.name!r} exists in Milvus with another schema:\n{listed}"
-            raise CollectionMismatch(
-                message, hint="Choose another name in segue.toml, or drop the collection if nobody needs it."
-            )
-        return f"{described['collection_name']}#{described['collection_id']}"
+        return self._find(layout.name, layout)
 
     def create(self, layout: Layout) -> str:
         """See `Sink`."""
@@ -59,7 +49,8 @@ class MilvusSink:
             return found
         physical = f"{layout.name}_v1" if layout.aliased else layout.name
         with self._connection.translated():
-            if self._describe(physical) is None:
+            # What is there under the physical name may be someone else's: no alias is put on it unseen.
+            if self._find(physical, layout) is None:
                 self._client.create_collection(physical, schema=_schema(layout), timeout=self._seconds)
             if layout.aliased:
                 self._client.create_alias(physical, layout.name, timeout=self._seconds)
@@ -80,7 +71,7 @@ class MilvusSink:
         """See `Sink`. Seals what was written first: Milvus builds an index over sealed segments only."""
         with self._connection.translated():
             self._client.flush(layout.name, timeout=self._seconds)
-            if self._index_name(layout) is not None:
+            if self._index_name(layout.name, layout) is not None:
                 return
             params = self._client.prepare_index_params()
             params.add_index(
@@ -94,7 +85,7 @@ class MilvusSink:
     def index_progress(self, layout: Layout) -> IndexProgress:
         """See `Sink`."""
         with self._connection.translated():
-            name = self._index_name(layout)
+            name = self._index_name(layout.name, layout)
             if name is None:
                 return IndexProgress(0, 0, done=False)
             described = self._client.describe_index(layout.name, name, timeout=self._seconds)
@@ -120,10 +111,27 @@ class MilvusSink:
 
     def _upsert_rows(self, layout: Layout, rows: Rows) -> Ack:
         done: Future[None] = Future()
-        with self._one_writer, self._connection.translated():
-            self._client.upsert(layout.name, list(_as_dicts(layout, rows)), timeout=self._seconds)
-        done.set_result(None)
+        try:
+            with self._one_writer, self._connection.translated():
+                self._client.upsert(layout.name, list(_as_dicts(layout, rows)), timeout=self._seconds)
+        except SegueError as fault:
+            done.set_exception(fault)
+        else:
+            done.set_result(None)
         return done
+
+    def _find(self, name: str, layout: Layout) -> str | None:
+        described = self._describe(name)
+        if described is None:
+            return None
+        differences = [*_differences(described, layout), *self._index_differences(name, layout)]
+        if differences:
+            listed = "\n".join(f"  {difference}" for difference in differences)
+            message = f"collection {name!r} exists in Milvus with another schema:\n{listed}"
+            raise CollectionMismatch(
+                message, hint="Choose another name in segue.toml, or drop the collection if nobody needs it."
+            )
+        return f"{described['collection_name']}#{described['collection_id']}"
 
     def _describe(self, name: str) -> dict[str, Any] | None:
         with self._connection.translated():
@@ -132,16 +140,16 @@ class MilvusSink:
             described: dict[str, Any] = self._client.describe_collection(name, timeout=self._seconds)
             return described
 
-    def _index_differences(self, layout: Layout) -> Iterator[str]:
+    def _index_differences(self, collection: str, layout: Layout) -> Iterator[str]:
         with self._connection.translated():
-            name = self._index_name(layout)
-            described = self._client.describe_index(layout.name, name, timeout=self._seconds) if name else None
+            name = self._index_name(collection, layout)
+            described = self._client.describe_index(collection, name, timeout=self._seconds) if name else None
         metric = (described or {}).get("metric_type", layout.index.metric)
         if metric != layout.index.metric:
             yield f"the vector index measures by {metric}, should measure by {layout.index.metric}"
 
-    def _index_name(self, layout: Layout) -> str | None:
-        names: list[str] = self._client.list_indexes(layout.name, field_name=layout.vector.name, timeout=self._seconds)
+    def _index_name(self, collection: str, layout: Layout) -> str | None:
+        names: list[str] = self._client.list_indexes(collection, field_name=layout.vector.name, timeout=self._seconds)
         return names[0] if names else None
 
 

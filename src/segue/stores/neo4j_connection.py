@@ -5,10 +5,14 @@ Owns the driver's options and the error mapping. Knows no query of the product.
 
 from __future__ import annotations
 
+import logging
+import socket
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import neo4j
 from neo4j.exceptions import (
@@ -29,11 +33,21 @@ from segue.errors import (
     DatabaseNotFound,
     FatalError,
     SegueError,
+    StoreTimeout,
     StoreUnavailable,
     TlsMismatch,
 )
 
+# The driver logs what it also raises.
+logging.getLogger("neo4j").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
+
+Transaction = Callable[..., list[list[Any]]]
+"""Runs a query with parameters within a transaction and returns its rows."""
+
 _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientError.Database.DatabaseUnavailable")
+_SCHEMES = {f"{scheme}{tls}" for scheme in ("bolt", "neo4j") for tls in ("", "+s", "+ssc")}
 _TLS_ALERT = ("\\x15\\x03", "wrong version number", "record layer failure", "certificate verify failed")
 
 
@@ -46,19 +60,38 @@ class Neo4jConnection:
         password: The password; held by the driver only.
         database: The database all queries name.
         connect_timeout_seconds: How long a connection may take to open.
+        request_timeout_seconds: How long a page may take to arrive; a query that reads a whole label, ten times as long.
     """
 
-    def __init__(self, uri: str, *, username: str, password: str, database: str, connect_timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        username: str,
+        password: str,
+        database: str,
+        connect_timeout_seconds: float = 10.0,
+        request_timeout_seconds: float = 60.0,
+    ) -> None:
         self.uri = uri
         self.database = database
         self._username = username
-        auth = (username, password) if password else None
+        self._password = password
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._request_timeout_seconds = request_timeout_seconds
+        self._mutex = threading.Lock()
+        self._has_answered = False
+        self._driver = self._open(uri)
+
+    def _open(self, uri: str) -> neo4j.Driver:
+        auth = (self._username, self._password) if self._password else None
         try:
-            self._driver = neo4j.GraphDatabase.driver(
+            _require_bolt(uri)
+            return neo4j.GraphDatabase.driver(
                 uri,
                 auth=auth,
-                connection_timeout=connect_timeout_seconds,
-                connection_acquisition_timeout=connect_timeout_seconds + 50,
+                connection_timeout=self._connect_timeout_seconds,
+                connection_acquisition_timeout=self._connect_timeout_seconds,
                 notifications_min_severity="OFF",
                 user_agent="segue",
             )
@@ -80,17 +113,68 @@ class Neo4jConnection:
 
     def rows(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a reading query and return its rows."""
-        with self.streamed(cypher, **parameters) as result:
+        with self._running(cypher, parameters, 10 * self._request_timeout_seconds) as result:
             return [list(record) for record in result]
 
     @contextmanager
     def streamed(self, cypher: str, **parameters: Any) -> Iterator[neo4j.Result]:
         """Run a reading query in a transaction of its own; records arrive while they are iterated."""
+        with self._running(cypher, parameters, self._request_timeout_seconds) as result:
+            yield result
+
+    @contextmanager
+    def _running(self, cypher: str, parameters: dict[str, Any], seconds: float) -> Iterator[neo4j.Result]:
         with (
             self.translated(),
-            self._driver.session(database=self.database, default_access_mode=neo4j.READ_ACCESS, fetch_size=-1) as session,
+            self._deadline(seconds) as driver,
+            driver.session(database=self.database, default_access_mode=neo4j.READ_ACCESS, fetch_size=-1) as session,
         ):
-            yield session.run(neo4j.Query(cypher), parameters)
+            result = session.run(neo4j.Query(cypher), parameters)
+            self._has_answered = True
+            yield result
+
+    @contextmanager
+    def _deadline(self, seconds: float) -> Iterator[neo4j.Driver]:
+        """Give the driver for as long as said; it waits for ever for a server that keeps a connection open and is silent.
+
+        Closing the driver is what ends such a wait; queries of other threads fail with it, and may be tried again.
+        """
+        driver = self._driver
+        is_late = threading.Event()
+
+        def abandon() -> None:
+            is_late.set()
+            with self._mutex:
+                if self._driver is driver:
+                    self._driver = self._open(self.uri)
+            driver.close()
+
+        watch = threading.Timer(seconds, abandon)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield driver
+        except (DriverError, Neo4jError, OSError) as fault:
+            if not is_late.is_set():
+                raise
+            message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
+            hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
+            raise StoreTimeout(message, hint=hint) from fault
+        finally:
+            watch.cancel()
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one writing transaction, again when the server asks for it (a deadlock, a new leader).
+
+        Args:
+            work: Given a function that runs a query and returns its rows; may be called several times.
+        """
+
+        def attempt(transaction: neo4j.ManagedTransaction) -> T:
+            return work(lambda text, **values: [list(record) for record in transaction.run(text, values)])
+
+        with self.translated(), self._driver.session(database=self.database) as session:
+            return session.execute_write(attempt)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -98,7 +182,23 @@ class Neo4jConnection:
         try:
             yield
         except (Neo4jError, DriverError, ssl.SSLError, OSError) as fault:
-            raise self._translate(fault) from fault
+            raise self._translate(self._reason(fault)) from fault
+
+    def _has_met_tls(self) -> bool:
+        """Say whether a plain address led to a port with TLS, which hangs up without a word; only until the first answer."""
+        address = urlsplit(self.uri)
+        return not (self._has_answered or "+" in address.scheme) and _takes_tls(address.hostname or "", address.port or 7687)
+
+    def _reason(self, fault: Exception) -> Exception:
+        """Return why a routing table could not be had, which the driver keeps to itself; any other error as it is."""
+        if not isinstance(fault, ServiceUnavailable) or "routing" not in str(fault):
+            return fault
+        try:
+            with self._open(self.uri.replace("neo4j", "bolt", 1)) as direct:
+                direct.verify_connectivity()
+        except (Neo4jError, DriverError, ssl.SSLError, OSError) as reason:
+            return reason
+        return fault
 
     def _translate(self, fault: Exception) -> SegueError:  # noqa: PLR0911  # one return an error, in order of precedence
         where = f"Neo4j at {self.uri}"
@@ -111,7 +211,7 @@ class Neo4jConnection:
             return DatabaseNotFound(f"{where} has no database {self.database!r}, or it is not available", hint=hint)
         if isinstance(fault, Forbidden):
             return FatalError(f"{where}: user {self._username!r} may not do this: {fault.message}")
-        if _speaks_tls(fault):
+        if _speaks_tls(fault) or (isinstance(fault, ServiceUnavailable) and self._has_met_tls()):
             hint = "bolt:// and neo4j:// are plain, bolt+s:// and neo4j+s:// need TLS with a trusted certificate: NEO4J_URI."
             return TlsMismatch(f"{where}: TLS does not match ({_first_line(fault)})", hint=hint)
         if isinstance(fault, (ServiceUnavailable, SessionExpired, TransientError, OSError)):
@@ -120,6 +220,26 @@ class Neo4jConnection:
         if isinstance(fault, ClientError):
             return FatalError(f"{where} refuses a query: {fault.message}")
         return FatalError(f"{where}: {_first_line(fault)}")
+
+
+def _require_bolt(uri: str) -> None:
+    if urlsplit(uri).scheme not in _SCHEMES:
+        message = f"{urlsplit(uri).scheme or 'no scheme'} is none that speaks Bolt"
+        raise ValueError(message)
+
+
+def _takes_tls(host: str, port: int) -> bool:
+    # Only asks whether it is TLS: nothing is sent through it, so whom the certificate names does not matter.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=2.0) as wire, context.wrap_socket(wire):
+            return True
+    except ssl.SSLError as refusal:
+        return "ALERT" in (refusal.reason or "")
+    except OSError:
+        return False
 
 
 def _speaks_tls(fault: BaseException) -> bool:

@@ -15,13 +15,11 @@ import numpy as np
 from neo4j.exceptions import ClientError
 
 from segue.errors import FatalError
-from segue.model import Key, KeyType, Page, Quarantined, Range, Reason, SourceSpec
+from segue.model import Key, Page, Quarantined, Range, Reason, SourceSpec
 from segue.ports import Census
 from segue.stores.cypher import query, quoted
 from segue.stores.neo4j_connection import Neo4jConnection
-
-_LOWEST: dict[KeyType, Key] = {KeyType.STRING: "", KeyType.INTEGER: -(2**63)}
-_CYPHER_TYPE = {KeyType.STRING: "STRING", KeyType.INTEGER: "INTEGER"}
+from segue.stores.neo4j_keys import CYPHER_TYPE, hint, key_bounds, of_type, plain
 
 
 class _Form(Enum):
@@ -48,6 +46,7 @@ class Neo4jSource:
         self._connection = connection
         self._vectors_travel: bool | None = None
         self._unsound: set[tuple[str, int]] = set()
+        self._indexed: dict[tuple[str, str], bool] = {}
 
     def identity(self) -> str:
         """See `Source`: the database's own id, which a restore or a copy elsewhere changes."""
@@ -55,18 +54,18 @@ class Neo4jSource:
 
     def census(self, spec: SourceSpec) -> Census:
         """See `Source`. One pass over the label; the properties of every node are looked at, no vector is."""
-        types = ", ".join(f"collect(DISTINCT valueType(n.{quoted(name)}))" for name in spec.property_names)
+        types = "".join(f", collect(DISTINCT valueType(n.{quoted(name)}))" for name in spec.property_names)
         places = {"label": quoted(spec.label), "key": quoted(spec.key), "vector": quoted(spec.vector)}
         total, embedded, strings, integers, seen = self._connection.rows(query("census", types=types, **places))[0]
-        indexes = self._connection.rows(query("key_indexes"), label=spec.label)
+        indexed, unique = self._guards(spec)
         return Census(
             total,
             embedded,
             strings,
             integers,
             {name: frozenset(found) for name, found in zip(spec.property_names, seen, strict=True)},
-            key_indexed=any(properties[0] == spec.key for properties, _ in indexes),
-            key_unique=any(properties == [spec.key] and unique for properties, unique in indexes),
+            key_indexed=indexed,
+            key_unique=unique,
         )
 
     def plan(self, spec: SourceSpec, items_per_range: int, census: Census) -> list[Range]:
@@ -78,10 +77,10 @@ class Neo4jSource:
             found = self._boundary(spec, after, items_per_range)
             if found is None:
                 break
-            ranges.append(Range(len(ranges), after, found, items_per_range))
+            # More than asked for where nodes share the last key, or where that key may not bound a range.
+            ranges.append(Range(len(ranges), after, found, self._count(spec, after, found)))
             after = found
-        left = self._remaining(spec, after)
-        ranges.append(Range(len(ranges), after, None, left))
+        ranges.append(Range(len(ranges), after, None, self._count(spec, after, None)))
         if census.total > keyed:
             ranges.append(Range(len(ranges), None, None, census.total - keyed, keyed=False))
         return ranges
@@ -91,30 +90,47 @@ class Neo4jSource:
         if not range_.keyed:
             return self._unkeyed(spec, after, limit)
         low = range_.after if after is None else after
-        bounds, values = _bounds(spec, low, range_.until)
-        decoded = self._read(spec, range_.number, bounds, limit, **values)
+        within, values = _bounds(spec, low, range_.until, indexed=self._is_indexed(spec))
+        decoded = self._read(spec, range_.number, within, limit, **values)
         exhausted = decoded.seen < limit
         last = decoded.last
         if not exhausted and not spec.key_unique and last is not None:
             # Other nodes may share the last key; a page never ends among them, so that a duplicate is always seen.
             decoded.drop(last)
-            ties = self._read(spec, range_.number, f"n.{quoted(spec.key)} = $key", _ALL, key=last)
+            # An index seek for 5 finds 5.0 too, and says of both that they are the 5 it looked for: ask the node itself.
+            key = quoted(spec.key)
+            same = of_type(f"properties(n).{key}", spec.key_type, f"n.{key} = $key")
+            ties = self._read(spec, range_.number, same, _ALL, key=last)
             decoded.extend(ties)
         return decoded.page(last, exhausted=exhausted)
 
     def _boundary(self, spec: SourceSpec, after: Key | None, items: int) -> Key | None:
-        bounds, values = _bounds(spec, after, None)
-        places = {"label": quoted(spec.label), "key": quoted(spec.key), "bounds": bounds}
-        found = self._connection.rows(query("boundary", **places), items=items, **values)
+        within, values = _bounds(spec, after, None)
+        plainly, pattern = plain(spec.key_type)
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "bounds": within, "plain": plainly}
+        found = self._connection.rows(query("boundary", **places), items=items, **values, **pattern)
         return found[0][0] if found else None
 
-    def _remaining(self, spec: SourceSpec, after: Key | None) -> int:
-        bounds, values = _bounds(spec, after, None)
-        found: int = self._connection.rows(query("remaining", label=quoted(spec.label), bounds=bounds), **values)[0][0]
+    def _count(self, spec: SourceSpec, after: Key | None, until: Key | None) -> int:
+        within, values = _bounds(spec, after, until)
+        found: int = self._connection.rows(query("count", label=quoted(spec.label), bounds=within), **values)[0][0]
         return found
 
+    def _is_indexed(self, spec: SourceSpec) -> bool:
+        place = (spec.label, spec.key)
+        if place not in self._indexed:
+            self._guards(spec)
+        return self._indexed[place]
+
+    def _guards(self, spec: SourceSpec) -> tuple[bool, bool]:
+        """Look whether an index over the key alone is there (one over several properties serves no range), and a constraint."""
+        found = self._connection.rows(query("key_indexes"), label=spec.label)
+        alone = [unique for properties, unique in found if properties == [spec.key]]
+        self._indexed[spec.label, spec.key] = bool(alone)
+        return bool(alone), any(alone)
+
     def _unkeyed(self, spec: SourceSpec, after: Key | None, limit: int) -> Page:
-        places = {"label": quoted(spec.label), "key": quoted(spec.key), "type": _CYPHER_TYPE[spec.key_type]}
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "type": CYPHER_TYPE[spec.key_type]}
         found = self._connection.rows(query("unkeyed", **places), after=after or "", limit=limit)
         quarantined = [
             Quarantined(element_id, None, Reason.KEY_MISSING, f"no property {spec.key}")
@@ -126,16 +142,18 @@ class Neo4jSource:
         empty = np.empty((0, spec.dimension), np.float32)
         return Page([], [], empty, [], quarantined, last, exhausted=len(found) < limit)
 
-    def _read(self, spec: SourceSpec, number: int, bounds: str, limit: int, **values: Any) -> _Decoded:
+    def _read(self, spec: SourceSpec, number: int, within: str, limit: int, **values: Any) -> _Decoded:
         """Read one page in the cheapest form that the server and the data allow."""
-        forms = self._forms(spec, number)
+        forms, indexed = self._forms(spec, number), self._is_indexed(spec)
         while True:
             form = next(forms)
             decoded = _Decoded(spec)
+            asked = _page_query(spec, within, form, indexed=indexed)
             try:
-                with self._connection.streamed(_page_query(spec, bounds, form), limit=limit, **values) as result:
+                with self._connection.streamed(asked, limit=limit, **values) as result:
                     for record in result:
-                        decoded.add_all([record[0]] if form is _Form.LISTED else record[0])
+                        rows, last = record
+                        decoded.add_all([rows] if form is _Form.LISTED else rows, last)
             except FatalError as fault:
                 if form is _Form.LISTED or not isinstance(fault.__cause__, ClientError):
                     raise
@@ -174,30 +192,24 @@ _MOST = "3.4028234663852886e38"
 """The largest float32; `<=` is false for NaN."""
 
 
-def _bounds(spec: SourceSpec, after: Key | None, until: Key | None) -> tuple[str, dict[str, Key]]:
-    key = f"n.{quoted(spec.key)}"
-    # A comparison with text or a number is what lets the planner use the range index; the type test keeps 1.5 out.
-    parts = [f"{key} >= $after" if after is None else f"{key} > $after"]
-    values: dict[str, Key] = {"after": _LOWEST[spec.key_type] if after is None else after}
-    if until is not None:
-        parts.append(f"{key} <= $until")
-        values["until"] = until
-    if spec.key_type is KeyType.INTEGER:
-        parts.append(f"{key} IS :: INTEGER NOT NULL")
-    return " AND ".join(parts), values
+def _bounds(spec: SourceSpec, after: Key | None, until: Key | None, *, indexed: bool = False) -> tuple[str, dict[str, Any]]:
+    return key_bounds(f"n.{quoted(spec.key)}", spec.key_type, after, until, indexed=indexed)
 
 
-def _page_query(spec: SourceSpec, bounds: str, form: _Form) -> str:
+def _page_query(spec: SourceSpec, within: str, form: _Form, *, indexed: bool) -> str:
     vector, dimension = quoted(spec.vector), str(spec.dimension)
-    travelling = f"vector(n.{vector}, {dimension}, FLOAT32)"
+    # The slice costs nothing and fails for text, which vector() would otherwise read as a list written out.
+    travelling = f"vector(n.{vector}[0..], {dimension}, FLOAT32)"
     finite = f"WHEN all(x IN n.{vector} WHERE abs(x) <= {_MOST}) THEN {travelling}" if form is _Form.GUARDED else ""
     guarded = query("guarded", vector=vector, dimension=dimension, finite=finite)
     return ("" if form is _Form.LISTED else "CYPHER 25\n") + query(
         "page",
         label=quoted(spec.label),
         key=quoted(spec.key),
-        bounds=bounds,
+        hint=hint(spec.label, spec.key) if indexed else "",
+        bounds=within,
         gather="" if form is _Form.LISTED else "collect",
+        last=f"n.{quoted(spec.key)} AS last ORDER BY last" if form is _Form.LISTED else f"max(n.{quoted(spec.key)}) AS last",
         element_id="null" if spec.key_unique else "elementId(n)",
         vector=travelling if form is _Form.GATHERED else guarded,
         properties="".join(f", n.{quoted(name)}" for name in spec.property_names),
@@ -218,7 +230,7 @@ class _Decoded:
         self.seen = 0
         self.last: Key | None = None
 
-    def add_all(self, rows: list[list[Any]]) -> None:
+    def add_all(self, rows: list[list[Any]], last: Key) -> None:
         for row in rows:
             key, element_id, vector = row[:3]
             raw = vector.raw() if type(vector) is Vector else self._bytes(vector)
@@ -231,7 +243,7 @@ class _Decoded:
             else:
                 self._quarantined.append(Quarantined(element_id or "", key, *raw))
         if rows:
-            self.last = rows[-1][0]
+            self.last = last
         self.seen += len(rows)
 
     def _bytes(self, vector: Any) -> bytes | tuple[Reason, str]:
@@ -242,15 +254,21 @@ class _Decoded:
             return Reason.WRONG_DIMENSION, f"{vector:,} elements, the index has {self._dimension:,}"
         if isinstance(vector, str):
             return Reason.NOT_A_VECTOR, f"the vector property is a {vector}"
+        if isinstance(vector, bytes):
+            # Neo4j's vector index takes a byte array too, as signed numbers.
+            vector = memoryview(vector).cast("b")
         try:
             return self._pack(*vector)
         except OverflowError:
             return Reason.NOT_FINITE, "an element is beyond float32"
 
     def drop(self, key: Key) -> None:
-        """Forget the rows of the last key."""
-        kept = next((place for place, one in enumerate(self._keys) if one == key), len(self._keys))
-        del self._keys[kept:], self._raw[kept:], self._properties[kept:], self._element_ids[kept:]
+        """Forget the rows of a key."""
+        kept = [place for place, one in enumerate(self._keys) if one != key]
+        self._keys = [self._keys[place] for place in kept]
+        self._element_ids = [self._element_ids[place] for place in kept]
+        self._raw = [self._raw[place] for place in kept]
+        self._properties = [self._properties[place] for place in kept]
         self._quarantined = [row for row in self._quarantined if row.key != key]
 
     def extend(self, other: _Decoded) -> None:

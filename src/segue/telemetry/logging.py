@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from enum import StrEnum
 
@@ -32,4 +33,6 @@ def configure(log_format: LogFormat) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=before))
+    # gRPC's own core writes to stderr by itself, past every handler; what fails there is raised as well.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)

@@ -1,0 +1,4 @@
+// How many nodes lie between two keys.
+MATCH (n:<<label>>)
+WHERE <<bounds>>
+RETURN count(*) AS nodes

@@ -1,0 +1,163 @@
+"""What a person sees and what a program reads: the final summary in every format, the two streams, the live display."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from acceptance.items import Loaded, assert_equal, configuration, load
+from acceptance.workplace import COMMAND, Ended, Workplace, workplace
+from segue.sandbox import Endpoint
+
+ESCAPE = "\x1b"
+
+
+@pytest.fixture(scope="module")
+def first(
+    newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workplace, Loaded, Ended]]:
+    """A place, its items, and what the command that copied them said, in a table."""
+    with workplace(tmp_path_factory.mktemp("formats"), newest_neo4j, milvus_endpoint) as place:
+        loaded = load(place, 1_200, unfit=1)
+        place.configure(configuration(place, loaded))
+        yield place, loaded, place.segue("migrate-embeddings")
+
+
+def test_the_table_tells_the_account_and_the_reasons(first: tuple[Workplace, Loaded, Ended]) -> None:
+    """The default summary, on stdout: title, the four counts, every reason, where the quarantine is; no escape code."""
+    place, loaded, ended = first
+
+    assert ended.code == 0, ended.err
+    assert f"{place.collection}: complete" in ended.out
+    for label, number in (("source", 1_208), ("migrated", 1_200), ("quarantined", 8), ("pending", 0)):
+        assert re.search(rf"^  {label} +{number:,}\b", ended.out, re.MULTILINE), label
+    for _, reason in loaded.unfit:
+        assert re.search(rf"^ *{reason.value} +1 *$", ended.out, re.MULTILINE), reason
+    assert f"quarantine-{place.collection}.jsonl" in ended.out
+    assert ESCAPE not in ended.out + ended.err
+
+
+def test_messages_are_on_stderr_and_data_on_stdout(first: tuple[Workplace, Loaded, Ended]) -> None:
+    """Progress is told in plain lines on stderr: plan, copy, index; none of it on stdout, none of the summary on stderr."""
+    place, _, ended = first
+
+    told = [line.removeprefix(f"{place.collection}: ").partition(":")[0] for line in ended.err.splitlines()]
+    assert [told[0], told[-1]] == ["planned", "indexing"]
+    assert "copying" in told
+    assert "rows_per_second" in ended.err
+    assert "planned" not in ended.out
+    assert "complete" not in ended.err
+
+
+def test_running_twice_is_the_same_as_once(first: tuple[Workplace, Loaded, Ended]) -> None:
+    """A second command copies nothing, says so, reports the same account, and leaves both stores equal."""
+    place, loaded, _ = first
+    again = place.migrate()
+
+    assert again.code == 0, again.err
+    (told,) = again.data["collections"]
+    assert (told["migrated_now"], told["counts"]) == (0, loaded.counts)
+    assert any("complete before" in note for note in told["notes"])
+    assert_equal(place, loaded)
+
+
+def test_json_yaml_and_markdown_tell_the_same(first: tuple[Workplace, Loaded, Ended]) -> None:
+    """YAML reads as what JSON reads as, Markdown has the same numbers in its tables, all with the fields every verb has."""
+    place, loaded, _ = first
+    as_json = place.segue("migrate-embeddings", "--format", "json")
+    as_yaml = place.segue("migrate-embeddings", "--format", "yaml")
+    as_markdown = place.segue("migrate-embeddings", "--format", "markdown")
+
+    data = json.loads(as_json.out)
+    assert list(data)[:4] == ["verb", "status", "seconds", "counts"]
+    assert (data["verb"], data["status"], data["counts"]) == ("migrate-embeddings", "ok", loaded.counts)
+    assert _without_times(yaml.safe_load(as_yaml.out)) == _without_times(data)
+    assert f"# {place.collection}: complete" in as_markdown.out
+    assert "| source | 1,208 items |" in as_markdown.out
+    assert "| key_missing | 1 |" in as_markdown.out
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_result_goes_to_a_file_when_asked(first: tuple[Workplace, Loaded, Ended], tmp_path: Path, form: str) -> None:
+    """--output-file holds what stdout would have held, and stdout nothing."""
+    place, _, _ = first
+    file = tmp_path / "result"
+    ended = place.segue("migrate-embeddings", "--format", form, "--output-file", str(file))
+    written = file.read_text(encoding="utf-8")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert ESCAPE not in written
+    if form == "json":
+        assert json.loads(written)["status"] == "ok"
+    else:
+        assert f"{place.collection}: complete" in written
+
+
+def test_json_logs_are_json_lines_on_stderr(first: tuple[Workplace, Loaded, Ended]) -> None:
+    """--log-format json: every line on stderr is an object with its event and collection; stdout stays the result."""
+    place, loaded, _ = first
+    ended = place.segue("migrate-embeddings", "--format", "json", "--log-format", "json")
+    events = [json.loads(line) for line in ended.err.splitlines()]
+
+    assert ended.data["counts"] == loaded.counts
+    assert events[0]["event"] == "resuming"
+    assert {event["collection"] for event in events} == {place.collection}
+
+
+def test_a_terminal_sees_rate_time_left_and_every_worker(
+    newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """On a terminal a live display shows percent, rows, rate, time left and what each worker does; then the summary."""
+    with workplace(tmp_path, newest_neo4j, milvus_endpoint) as place:
+        loaded = load(place, 3_000, unfit=1)
+        place.configure(configuration(place, loaded))
+        environment = place.environment({"SEGUE_BATCH_SIZE": "10", "SEGUE_WORKERS": "3", "TERM": "xterm", "COLUMNS": "120"})
+        shown = _on_a_terminal(("migrate-embeddings",), tmp_path, environment)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+        assert ESCAPE in shown
+        assert re.search(r"[1-9]\d*% +[\d,]+/3008 +[\d,]+ rows/s +\d:\d\d:\d\d left +\d+ quarantined", plain)
+        for worker in range(3):
+            assert re.search(rf"worker {worker}: range \d+: (reading|writing)", plain), worker
+        assert re.search(r"Milvus builds the index: [\d,]+ of [\d,]+ rows", plain)
+        assert f"{place.collection}: complete" in plain
+        assert not any(secret in shown for secret in place.secrets)
+
+
+def _on_a_terminal(arguments: tuple[str, ...], folder: Path, environment: dict[str, str], seconds: float = 60.0) -> str:
+    """Run a command to its successful end with a pseudo-terminal for its streams, and return what was shown there."""
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+    deadline = time.monotonic() + seconds
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        try:
+            while time.monotonic() < deadline:
+                if select.select([ours], [], [], 0.5)[0]:
+                    shown += os.read(ours, 65_536)
+        except OSError:  # the other end is closed
+            pass
+        finally:
+            process.kill() if time.monotonic() >= deadline else process.wait()
+            os.close(ours)
+    text = shown.decode()
+    assert process.returncode == 0, text
+    return text
+
+
+def _without_times(data: dict[str, object]) -> str:
+    """Return the data as text with every measured time and rate taken out."""
+    measured = ("seconds", "copy_seconds", "rows_per_second")
+    return re.sub(rf'"({"|".join(measured)})": [\d.e-]+', "", json.dumps(data))
