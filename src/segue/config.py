@@ -174,7 +174,9 @@ def load(
     values = _read(path) if path else {}
     given = {place: value for place, value in overrides.items() if value is not None}
     for (section, setting), value in {**_from_environment(environ), **given}.items():
-        values.setdefault(section, {})[setting] = value
+        # A section that is no table is left for the validation to name.
+        if isinstance(values.setdefault(section, {}), dict):
+            values[section][setting] = value
     try:
         return Settings.model_validate(values)
     except ValidationError as refusal:
@@ -211,8 +213,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], str]:
 def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as fault:
-        msg = f"{name}: cannot read {path}: {fault.strerror}"
+    except (OSError, UnicodeDecodeError) as fault:
+        msg = f"{name}: cannot read {path}: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
         raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
 
 

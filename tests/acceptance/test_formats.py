@@ -10,6 +10,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,20 +23,40 @@ from segue.sandbox import Endpoint
 ESCAPE = "\x1b"
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A place, its items, and what the command said that copied them.
+
+    Attributes:
+        plain: Exit code and streams, which led into files.
+        shown: What the same command showed on a terminal, in another place with the same items.
+    """
+
+    place: Workplace
+    loaded: Loaded
+    plain: Ended
+    shown: str
+
+
 @pytest.fixture(scope="module")
-def first(
-    newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Workplace, Loaded, Ended]]:
-    """A place, its items, and what the command that copied them said, in a table."""
-    with workplace(tmp_path_factory.mktemp("formats"), newest_neo4j, milvus_endpoint) as place:
-        loaded = load(place, 1_200, unfit=1)
-        place.configure(configuration(place, loaded))
-        yield place, loaded, place.segue("migrate-embeddings")
+def copied(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copied]:
+    """Copies of the same items, made off and on a terminal at the same time."""
+    with (
+        workplace(tmp_path_factory.mktemp("off"), newest_neo4j, milvus_endpoint) as off,
+        workplace(tmp_path_factory.mktemp("on"), newest_neo4j, milvus_endpoint) as on,
+    ):
+        loaded = load(off, 1_200, unfit=1)
+        off.configure(configuration(off, loaded))
+        on.configure(configuration(on, load(on, 1_200, unfit=1)))
+        running = off.start("migrate-embeddings")
+        slow = {"SEGUE_BATCH_SIZE": "5", "SEGUE_WORKERS": "3", "TERM": "xterm", "COLUMNS": "120"}
+        shown = _on_a_terminal(on.folder, on.environment(slow))
+        yield Copied(off, loaded, running.ended(), shown.replace(on.collection, off.collection))
 
 
-def test_the_table_tells_the_account_and_the_reasons(first: tuple[Workplace, Loaded, Ended]) -> None:
+def test_the_table_tells_the_account_and_the_reasons(copied: Copied) -> None:
     """The default summary, on stdout: title, the four counts, every reason, where the quarantine is; no escape code."""
-    place, loaded, ended = first
+    place, loaded, ended = copied.place, copied.loaded, copied.plain
 
     assert ended.code == 0, ended.err
     assert f"{place.collection}: complete" in ended.out
@@ -47,9 +68,9 @@ def test_the_table_tells_the_account_and_the_reasons(first: tuple[Workplace, Loa
     assert ESCAPE not in ended.out + ended.err
 
 
-def test_messages_are_on_stderr_and_data_on_stdout(first: tuple[Workplace, Loaded, Ended]) -> None:
+def test_messages_are_on_stderr_and_data_on_stdout(copied: Copied) -> None:
     """Progress is told in plain lines on stderr: plan, copy, index; none of it on stdout, none of the summary on stderr."""
-    place, _, ended = first
+    place, ended = copied.place, copied.plain
 
     told = [line.removeprefix(f"{place.collection}: ").partition(":")[0] for line in ended.err.splitlines()]
     assert [told[0], told[-1]] == ["planned", "indexing"]
@@ -59,9 +80,9 @@ def test_messages_are_on_stderr_and_data_on_stdout(first: tuple[Workplace, Loade
     assert "complete" not in ended.err
 
 
-def test_running_twice_is_the_same_as_once(first: tuple[Workplace, Loaded, Ended]) -> None:
+def test_running_twice_is_the_same_as_once(copied: Copied) -> None:
     """A second command copies nothing, says so, reports the same account, and leaves both stores equal."""
-    place, loaded, _ = first
+    place, loaded = copied.place, copied.loaded
     again = place.migrate()
 
     assert again.code == 0, again.err
@@ -71,9 +92,9 @@ def test_running_twice_is_the_same_as_once(first: tuple[Workplace, Loaded, Ended
     assert_equal(place, loaded)
 
 
-def test_json_yaml_and_markdown_tell_the_same(first: tuple[Workplace, Loaded, Ended]) -> None:
+def test_json_yaml_and_markdown_tell_the_same(copied: Copied) -> None:
     """YAML reads as what JSON reads as, Markdown has the same numbers in its tables, all with the fields every verb has."""
-    place, loaded, _ = first
+    place, loaded = copied.place, copied.loaded
     as_json = place.segue("migrate-embeddings", "--format", "json")
     as_yaml = place.segue("migrate-embeddings", "--format", "yaml")
     as_markdown = place.segue("migrate-embeddings", "--format", "markdown")
@@ -88,9 +109,9 @@ def test_json_yaml_and_markdown_tell_the_same(first: tuple[Workplace, Loaded, En
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_the_result_goes_to_a_file_when_asked(first: tuple[Workplace, Loaded, Ended], tmp_path: Path, form: str) -> None:
+def test_the_result_goes_to_a_file_when_asked(copied: Copied, tmp_path: Path, form: str) -> None:
     """--output-file holds what stdout would have held, and stdout nothing."""
-    place, _, _ = first
+    place = copied.place
     file = tmp_path / "result"
     ended = place.segue("migrate-embeddings", "--format", form, "--output-file", str(file))
     written = file.read_text(encoding="utf-8")
@@ -103,9 +124,9 @@ def test_the_result_goes_to_a_file_when_asked(first: tuple[Workplace, Loaded, En
         assert f"{place.collection}: complete" in written
 
 
-def test_json_logs_are_json_lines_on_stderr(first: tuple[Workplace, Loaded, Ended]) -> None:
+def test_json_logs_are_json_lines_on_stderr(copied: Copied) -> None:
     """--log-format json: every line on stderr is an object with its event and collection; stdout stays the result."""
-    place, loaded, _ = first
+    place, loaded = copied.place, copied.loaded
     ended = place.segue("migrate-embeddings", "--format", "json", "--log-format", "json")
     events = [json.loads(line) for line in ended.err.splitlines()]
 
@@ -114,33 +135,26 @@ def test_json_logs_are_json_lines_on_stderr(first: tuple[Workplace, Loaded, Ende
     assert {event["collection"] for event in events} == {place.collection}
 
 
-def test_a_terminal_sees_rate_time_left_and_every_worker(
-    newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path
-) -> None:
+def test_a_terminal_sees_rate_time_left_and_every_worker(copied: Copied) -> None:
     """On a terminal a live display shows percent, rows, rate, time left and what each worker does; then the summary."""
-    with workplace(tmp_path, newest_neo4j, milvus_endpoint) as place:
-        loaded = load(place, 3_000, unfit=1)
-        place.configure(configuration(place, loaded))
-        environment = place.environment({"SEGUE_BATCH_SIZE": "10", "SEGUE_WORKERS": "3", "TERM": "xterm", "COLUMNS": "120"})
-        shown = _on_a_terminal(("migrate-embeddings",), tmp_path, environment)
-        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", copied.shown)
 
-        assert ESCAPE in shown
-        assert re.search(r"[1-9]\d*% +[\d,]+/3008 +[\d,]+ rows/s +\d:\d\d:\d\d left +\d+ quarantined", plain)
-        for worker in range(3):
-            assert re.search(rf"worker {worker}: range \d+: (reading|writing)", plain), worker
-        assert re.search(r"Milvus builds the index: [\d,]+ of [\d,]+ rows", plain)
-        assert f"{place.collection}: complete" in plain
-        assert not any(secret in shown for secret in place.secrets)
+    assert ESCAPE in copied.shown
+    assert re.search(r"[1-9]\d*% +[\d,]+/1208 +[\d,]+ rows/s +\d:\d\d:\d\d left +\d+ quarantined", plain)
+    for worker in range(3):
+        assert re.search(rf"worker {worker}: range \d+: (reading|writing)", plain), worker
+    assert re.search(r"Milvus builds the index: [\d,]+ of [\d,]+ rows", plain)
+    assert f"{copied.place.collection}: complete" in plain
+    assert not any(secret in copied.shown for secret in copied.place.secrets)
 
 
-def _on_a_terminal(arguments: tuple[str, ...], folder: Path, environment: dict[str, str], seconds: float = 60.0) -> str:
-    """Run a command to its successful end with a pseudo-terminal for its streams, and return what was shown there."""
+def _on_a_terminal(folder: Path, environment: dict[str, str], seconds: float = 60.0) -> str:
+    """Run the command to its successful end with a pseudo-terminal for its streams, and return what was shown there."""
     ours, theirs = pty.openpty()
     shown = bytearray()
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        [*COMMAND, "migrate-embeddings"], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         try:

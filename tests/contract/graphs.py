@@ -106,4 +106,4 @@ class Neo4jGraph:
     def run(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a query that may write, and return its rows."""
         with self._driver.session(database="neo4j") as session:
-            return [list(record) for record in session.run(cypher, parameters)]  # type: ignore[arg-type]
+            return [list(record) for record in session.run(cypher, parameters)]

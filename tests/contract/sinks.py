@@ -82,7 +82,7 @@ def _value(one: Field, place: int, salt: int) -> Any:
 def as_read(layout: Layout, rows: Rows) -> dict[Key, dict[str, Any]]:
     """Return rows as a reader sees them: JSON as objects, dynamic keys beside the fields, vectors as bytes."""
     columns = {name: list(values) for name, values in rows.columns.items()}
-    read = {}
+    read: dict[Key, dict[str, Any]] = {}
     for place, key in enumerate(rows.keys):
         row = {layout.primary.name: key, layout.vector.name: rows.vectors[place].astype("<f4").tobytes()}
         read[key] = row | _opened({name: values[place] for name, values in columns.items()})
@@ -90,7 +90,7 @@ def as_read(layout: Layout, rows: Rows) -> dict[Key, dict[str, Any]]:
 
 
 def _opened(row: dict[str, Any]) -> dict[str, Any]:
-    opened = {name: orjson.loads(value) if isinstance(value, bytes) else value for name, value in row.items()}
+    opened: dict[str, Any] = {name: orjson.loads(value) if isinstance(value, bytes) else value for name, value in row.items()}
     return opened | opened.pop(DYNAMIC, {})
 
 

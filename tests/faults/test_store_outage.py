@@ -11,10 +11,10 @@ from faults.proxy import Proxy, proxied
 from segue.sandbox import Endpoint
 
 COMMAND = ("migrate-embeddings", "--format", "json")
-SLOW = {"SEGUE_BATCH_SIZE": "5", "SEGUE_WORKERS": "2"}
+SLOW = {"SEGUE_BATCH_SIZE": "10", "SEGUE_WORKERS": "2"}
 """Batches so small that the copy lasts for seconds."""
 
-OUTAGE_SECONDS = 2.0
+OUTAGE_SECONDS = 1.5
 SHORT_TIMEOUTS = """
 [neo4j]
 connect_timeout_seconds = 1
@@ -36,7 +36,7 @@ def test_a_silent_store_is_given_up_a_cut_is_waited_for_and_the_copy_ends_equal(
         proxied(newest_neo4j.uri) as (neo4j, neo4j_uri),
         proxied(milvus_endpoint.uri) as (milvus, milvus_uri),
     ):
-        loaded = load(place, 3_000, unfit=1)
+        loaded = load(place, 1_500, unfit=1)
         stores = {f"Neo4j at {neo4j_uri}": neo4j, f"Milvus at {milvus_uri}": milvus}
         addresses = {"NEO4J_URI": neo4j_uri, "MILVUS_URI": milvus_uri}
 

@@ -179,7 +179,7 @@ def _load(place: Workplace, case: Case) -> None:
     items = [*case.fit, *(item for item, _ in case.unfit)]
     for item in items:  # one by one, since a parameter list of mixed lists would lose their types
         place.rows("CREATE (n:LABEL) SET n = $item", item=item)
-    properties = "\n".join(f'{json.dumps(name)} = "{kind}"' for name, kind in case.carried.items())
+    properties = "\n".join(f'{json.dumps(name, ensure_ascii=False)} = "{kind}"' for name, kind in case.carried.items())
     place.configure(f"""\
 [[collections]]
 name = "{place.collection}"

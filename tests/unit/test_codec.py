@@ -297,7 +297,7 @@ def pages(draw: st.DrawFn, key_type: KeyType, properties: dict[str, PropertyType
     """Draw a page of any rows, good and bad, with duplicates, with and without elementIds."""
     keys = draw(st.lists(KEYS[key_type], max_size=10))
     fitting = st.just([FITTING.get(name, "text") for name in properties])
-    rows = st.lists(
+    rows: st.SearchStrategy[Any] = st.lists(
         st.one_of(fitting, st.tuples(*[ANY_VALUE] * len(properties)).map(list)), min_size=len(keys), max_size=len(keys)
     )
     vectors = draw(st.lists(VECTORS, min_size=len(keys), max_size=len(keys)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neo4j.spatial import CartesianPoint, WGS84Point
 from neo4j.time import Date, DateTime, Duration, Time
+from pytz import FixedOffset  # what the driver itself makes of an offset
 
 from segue.pipelines.values import NotFiniteError, UnfaithfulValueError, iso_or_text, to_json
 
@@ -40,9 +41,9 @@ ISO = {
     "2020-02-29": Date(2020, 2, 29),
     "0001-01-01": Date(1, 1, 1),
     "2020-01-02T03:04:05.000000006": DateTime(2020, 1, 2, 3, 4, 5, 6),
-    "2020-01-02T03:04:05.123456789+05:30": DateTime(2020, 1, 2, 3, 4, 5, 123_456_789, timezone(timedelta(minutes=330))),
+    "2020-01-02T03:04:05.123456789+05:30": DateTime(2020, 1, 2, 3, 4, 5, 123_456_789, FixedOffset(330)),
     "01:02:03.000000004": Time(1, 2, 3, 4),
-    "01:02:03.000000004-01:00": Time(1, 2, 3, 4, timezone(timedelta(minutes=-60))),
+    "01:02:03.000000004-01:00": Time(1, 2, 3, 4, FixedOffset(-60)),
     "P1Y2M3DT5.5S": Duration(months=14, days=3, seconds=5, nanoseconds=500_000_000),
     "2020-01-02": date(2020, 1, 2),
     "2020-01-02T03:04:05+00:00": datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC),
