@@ -119,7 +119,7 @@ class Workplace:
     def __init__(self, folder: Path, neo4j: Endpoint, milvus: Endpoint, driver: Driver, client: MilvusClient) -> None:
         mark = uuid.uuid4().hex[:12]
         self.folder = folder
-        self.label, self.collection = f"Scratch{mark}", f"scratch_{mark}"
+        self.label, self.collection = f"Scratch{mark}", f"workplace_{mark}"
         self.neo4j, self.milvus = neo4j, milvus
         self.driver, self.client = driver, client
         self.token = f"{milvus.username}:{milvus.password}"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from acceptance.items import Loaded, assert_equal, configuration, load
 from acceptance.workplace import Ended, RangeRecord, Started, Workplace, eventually, workplace
+from faults.proxy import proxied
 from segue.sandbox import Endpoint
 
 COMMAND = ("migrate-embeddings", "--format", "json")
@@ -69,10 +73,10 @@ def _done(place: Workplace) -> int:
     return record.counts["migrated"] + record.counts["quarantined"] if record else 0
 
 
-def _in_the_copy(place: Workplace) -> Started:
+def _in_the_copy(place: Workplace, **changes: str) -> Started:
     """Start the command and return when it has recorded something new."""
     before = _done(place)
-    running = place.start(*COMMAND, **SLOW)
+    running = place.start(*COMMAND, **SLOW, **changes)
     eventually(lambda: _done(place) > before)
     return running
 
@@ -84,11 +88,16 @@ def _asked_once(place: Workplace, number: signal.Signals) -> Ended:
 
 
 def _asked_twice(place: Workplace) -> Ended:
-    running = _in_the_copy(place)
-    running.signal(signal.SIGINT)
-    running.await_words("again to stop at once")
-    running.signal(signal.SIGINT)
-    return running.ended(seconds=3.0)
+    """Ask while Milvus is silent, so that what is in flight stays there; then ask again."""
+    with proxied(place.milvus.uri) as (proxy, through):
+        running = _in_the_copy(place, MILVUS_URI=through)
+        proxy.swallow()
+        running.signal(signal.SIGINT)
+        running.await_words("again to stop at once")
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(1.0)
+        running.signal(signal.SIGINT)
+        return running.ended(seconds=3.0)
 
 
 def _assert_milvus_has_what_is_recorded(place: Workplace) -> None:

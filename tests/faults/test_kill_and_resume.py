@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.items import assert_equal, assert_searchable, configuration, load, quarantine_file
-from acceptance.workplace import Record, Workplace, workplace
+from acceptance.workplace import Record, Workplace, eventually, workplace
 from segue.sandbox import Endpoint
 
 LOG = logging.getLogger(__name__)
@@ -39,10 +39,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """So many seconds after a command's start, or after its copy began."""
+    """So many seconds after a command's start, after its copy began, or after it has recorded so many more rows."""
 
     seconds: float
     copying: bool
+    rows: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +86,16 @@ def test_a_copy_killed_again_and_again_ends_equal(
 
 
 def _moments(pace: Pace, kills: int) -> list[Moment]:
-    """Return moments whose working time adds up to about a whole run.
+    """Return moments of a whole run.
 
-    A sixth falls before the copy, a sixth behind it when nothing holds it up, the others into it.
+    A sixth falls before the copy, a sixth behind it when nothing holds it up, the others into it: however fast it is,
+    they lie behind a number of rows, and all of them together within the copy.
     """
     early = late = max(1, kills // 6)
     middle = kills - early - late
     return [
         *(Moment(_between(0.2, 1.0) * pace.planning, copying=False) for _ in range(early)),
-        *(Moment(_between(0.0, 1.8) * pace.copying / middle, copying=True) for _ in range(middle)),
+        *(Moment(_between(0.0, 0.02), copying=True, rows=int(_between(0.1, 0.8) * FIT / middle)) for _ in range(middle)),
         *(Moment(_between(0.1, 1.0) * pace.indexing, copying=True) for _ in range(late)),
     ]
 
@@ -104,9 +106,12 @@ def _between(low: float, high: float) -> float:
 
 def _killed(place: Workplace, moment: Moment) -> Record | None:
     """Start the command, kill it at that moment, and return what it has recorded up to then."""
+    before = _done(place.record())
     running = place.start(*COMMAND, **SMALL)
     if moment.copying:
         running.await_words(": ")  # the first thing said: planned, or resuming
+    if moment.rows:
+        eventually(lambda: _done(place.record()) >= before + moment.rows or running.process.poll() is not None)
     time.sleep(moment.seconds)
     running.signal(signal.SIGKILL)
     assert running.ended().code in (0, -signal.SIGKILL)
@@ -115,9 +120,13 @@ def _killed(place: Workplace, moment: Moment) -> Record | None:
     return record
 
 
+def _done(record: Record | None) -> int:
+    return record.counts["migrated"] + record.counts["quarantined"] if record else 0
+
+
 def _assert_kept_account(seen: Sequence[Record | None], source: int) -> None:
     """What was recorded only ever grew, never beyond the source; and the kills did fall into the copy, and not only there."""
-    done = [record.counts["migrated"] + record.counts["quarantined"] if record else 0 for record in seen]
+    done = [_done(record) for record in seen]
     assert done == sorted(done)
     assert done[-1] <= source
     parts = Counter("before" if not one else "after" if one == source else "copy" for one in done)

@@ -90,7 +90,7 @@ def _assert_said(ended: Ended, code: int, *words: str, status: str = "failed") -
     assert ended.code == code, ended.err
     assert (data["status"], data["error"]["exit_code"]) == (status, code)
     assert hint, "nothing says what to do next"
-    said = [line for line in ended.err.splitlines() if not line.startswith("scratch_")]
+    said = [line for line in ended.err.splitlines() if not line.startswith("workplace_")]
     assert said == [*f"error: {message}".splitlines(), *(f"  {line}" for line in hint.splitlines())]
     for word in words:
         assert word in f"{message}\n{hint}"

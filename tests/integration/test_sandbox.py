@@ -93,8 +93,8 @@ def test_down_spares_a_process_that_took_over_the_pid(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         try:
             record = tmp_path / "redis.json"
-            fields = json.loads(record.read_text()) | {"pid": stranger.pid}
-            record.write_text(json.dumps(fields))
+            fields = json.loads(record.read_text())
+            record.write_text(json.dumps(fields | {"pid": stranger.pid, "started": fields["started"] - 60}))
 
             assert sandbox.running(tmp_path) == {}
             assert sandbox.down(tmp_path) == []
