@@ -6,24 +6,38 @@ Database clients are imported when a verb opens them, so that `--help` answers a
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.errors import SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, SourceSpec
-from segue.phases.backfill import Backfill, Job, Outcome, Preview, total
+from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
+from segue.model import CarriedProperty, Counts, Layout, SourceSpec
+from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
+from segue.phases.relay import Relay, Timing, Watch, keep_equal
+from segue.pipelines.conditions import as_laid_out
+from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Catalog, Progress, Run, Sink, Source
+from segue.ports import BackfillState, Capture, Catalog, Marks, Progress, Run, Sink, Source
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
+
+if TYPE_CHECKING:
+    from segue.stores.neo4j_connection import Neo4jConnection
+
+PROOF_SECONDS = 90.0
+"""How long a trigger may take to show that it works; a new one is live after APOC's refresh, 60 s unless set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +55,8 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     Raises:
         SegueError: One of them does not answer, refuses the credentials, or is no such server.
     """
-    from segue.stores.milvus_connection import MilvusConnection  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
-
-    milvus = settings.milvus
-    token = milvus.token.get_secret_value() if milvus.token else ""
-    with open_source(settings) as (source, _):
-        connection = MilvusConnection(
-            milvus.uri,
-            token=token,
-            database=milvus.database,
-            ca_file=milvus.ca_file,
-            timeout_seconds=milvus.request_timeout_seconds,
-        )
-        with connection:
-            yield Stores(source, MilvusSink(connection))
+    with open_source(settings) as (source, _), _open_sink(settings) as sink:
+        yield Stores(source, sink)
 
 
 @contextmanager
@@ -66,8 +67,28 @@ def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
         SegueError: It does not answer, refuses the credentials, or has no such database.
     """
     from segue.stores.neo4j_catalog import Neo4jCatalog  # noqa: PLC0415
-    from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
     from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+
+    with _open_neo4j(settings) as connection:
+        source = Neo4jSource(connection)
+        source.identity()
+        yield source, Neo4jCatalog(connection)
+
+
+@contextmanager
+def open_capture(settings: Settings, collection: CollectionSettings) -> Iterator[Capture]:
+    """Connect to Neo4j for capture by trigger.
+
+    Raises:
+        SegueError: It does not answer, or refuses the credentials.
+    """
+    with _open_neo4j(settings) as connection:
+        yield _capture(connection, collection)
+
+
+@contextmanager
+def _open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
+    from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
     neo4j = settings.neo4j
     password = neo4j.password.get_secret_value() if neo4j.password else ""
@@ -80,9 +101,25 @@ def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
         request_timeout_seconds=neo4j.request_timeout_seconds,
     )
     with connection:
-        source = Neo4jSource(connection)
-        source.identity()
-        yield source, Neo4jCatalog(connection)
+        yield connection
+
+
+@contextmanager
+def _open_sink(settings: Settings) -> Iterator[Sink]:
+    from segue.stores.milvus_connection import MilvusConnection  # noqa: PLC0415
+    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+
+    milvus = settings.milvus
+    token = milvus.token.get_secret_value() if milvus.token else ""
+    connection = MilvusConnection(
+        milvus.uri,
+        token=token,
+        database=milvus.database,
+        ca_file=milvus.ca_file,
+        timeout_seconds=milvus.request_timeout_seconds,
+    )
+    with connection:
+        yield MilvusSink(connection)
 
 
 def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None) -> list[Proposal]:
@@ -100,16 +137,47 @@ def preview(settings: Settings, collection: CollectionSettings, progress: Progre
 def migrate(
     settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, restart: bool
 ) -> tuple[Outcome, Path]:
-    """Copy a collection; return what came of it and where its quarantine is written."""
-    with open_stores(settings) as stores, SqliteState(settings.state.path) as state:
+    """Copy a collection; return what came of it and where its quarantine is written.
+
+    Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise the source is taken to
+    stand still.
+    """
+    with open_stores(settings) as stores, _open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
+        beside = _beside(settings, collection, connection, progress, stop)
         try:
-            outcome = _backfill(settings, collection, stores, progress, stop).run(state, restart=restart)
+            outcome = _backfill(settings, collection, stores, progress, stop, beside).run(state, restart=restart)
         except SegueError:
             # What fails in the wake of the cause must not stand in its place.
             with suppress(StateStoreFailed):
                 _write_quarantine(settings, collection, state)
             raise
         return outcome, _write_quarantine(settings, collection, state)
+
+
+def relay(
+    settings: Settings, collection: CollectionSettings, watch: Watch, stop: threading.Event, *, until_drained: bool
+) -> None:
+    """Relay one collection until asked to stop, or until it is drained.
+
+    Raises:
+        ConfigError: The collection is not there yet.
+    """
+    with _open_neo4j(settings) as connection, _open_sink(settings) as sink:
+        names = sink.field_names(collection.name)
+        if names is None:
+            message = f"there is no collection {collection.name!r} in Milvus to relay to"
+            raise ConfigError(message, hint="`segue migrate-embeddings` makes it; the marks wait until then.")
+        spec = as_laid_out(source_spec(collection), names)
+        layout = _lay_out(collection)(spec)
+        sink.find(layout)
+        marks = _marks(connection, collection)
+        times = settings.relay
+        timing = Timing(
+            settings.milvus.request_timeout_seconds, times.landing_seconds, times.lease_seconds, times.window_seconds
+        )
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic)
+        keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained)
 
 
 def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, Counts] | None:
@@ -149,26 +217,61 @@ def source_spec(collection: CollectionSettings) -> SourceSpec:
 
 
 def _backfill(
-    settings: Settings, collection: CollectionSettings, stores: Stores, progress: Progress, stop: threading.Event
+    settings: Settings,
+    collection: CollectionSettings,
+    stores: Stores,
+    progress: Progress,
+    stop: threading.Event,
+    beside: Beside | None = None,
 ) -> Backfill:
-    lay_out = partial(
+    job = Job(
+        collection=collection.name,
+        spec=source_spec(collection),
+        lay_out=_lay_out(collection),
+        batch_size=None if settings.backfill.batch_size == "auto" else settings.backfill.batch_size,
+        items_per_range=settings.backfill.items_per_range,
+        tool_version=__version__,
+        patience_seconds=settings.backfill.patience_seconds,
+        beside=beside,
+    )
+    workers = LocalWorkers(settings.backfill.workers)
+    return Backfill(job, stores.source, stores.sink, workers, progress, stop)
+
+
+def _lay_out(collection: CollectionSettings) -> Callable[[SourceSpec], Layout]:
+    return partial(
         make_layout,
         name=collection.name,
         preset=Preset(collection.preset),
         m=collection.index.m,
         ef_construction=collection.index.ef_construction,
     )
-    job = Job(
-        collection=collection.name,
-        spec=source_spec(collection),
-        lay_out=lay_out,
-        batch_size=None if settings.backfill.batch_size == "auto" else settings.backfill.batch_size,
-        items_per_range=settings.backfill.items_per_range,
-        tool_version=__version__,
-        patience_seconds=settings.backfill.patience_seconds,
-    )
-    workers = LocalWorkers(settings.backfill.workers)
-    return Backfill(job, stores.source, stores.sink, workers, progress, stop)
+
+
+def _beside(
+    settings: Settings, collection: CollectionSettings, connection: Neo4jConnection, progress: Progress, stop: threading.Event
+) -> Beside | None:
+    capture = _capture(connection, collection)
+    token = capture.token()
+    if token is None:
+        return None
+    if not capture.prove(PROOF_SECONDS):
+        message = f"the trigger that captures changes of {collection.name!r} is installed, but marks nothing"
+        raise FatalError(message, hint="`segue capture status` says more; `segue capture remove` gives it up.")
+    progress.note("changes are captured: writers may go on, `segue relay` carries them over")
+    return Beside(token, _marks(connection, collection), settings.relay.landing_seconds, stop.wait)
+
+
+def _capture(connection: Neo4jConnection, collection: CollectionSettings) -> Capture:
+    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
+
+    return TriggerCapture(connection, collection.name, source_spec(collection))
+
+
+def _marks(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:
+    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
+
+    return Neo4jMarks(connection, collection.name, source_spec(collection))
 
 
 def _write_quarantine(settings: Settings, collection: CollectionSettings, state: BackfillState) -> Path:

@@ -10,10 +10,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from segue.errors import ConfigError
 from segue.model import KeyType, Metric, PropertyType
@@ -90,6 +90,19 @@ class BackfillSettings(_Section):
     patience_seconds: Annotated[float, Field(gt=0)] = 120.0
 
 
+class RelaySettings(_Section):
+    """The times of the live protocol, in seconds.
+
+    `landing_seconds`: how long after sending a request without an answer may still take effect; longer than Milvus's
+    `request_timeout_seconds`. `lease_seconds`: how long a relay that died keeps its share; longer than `landing_seconds`.
+    `window_seconds`: how long after its acknowledgement a mark stays open for readers.
+    """
+
+    landing_seconds: Annotated[float, Field(gt=0)] = 90.0
+    lease_seconds: Annotated[float, Field(gt=0)] = 150.0
+    window_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
 class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
@@ -126,7 +139,15 @@ class Settings(_Section):
     milvus: MilvusSettings = MilvusSettings()
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
+    relay: RelaySettings = RelaySettings()
     collections: tuple[CollectionSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _times_in_order(self) -> Self:
+        if not self.milvus.request_timeout_seconds < self.relay.landing_seconds < self.relay.lease_seconds:
+            message = "milvus.request_timeout_seconds < relay.landing_seconds < relay.lease_seconds must hold"
+            raise ValueError(message)
+        return self
 
     @field_validator("collections")
     @classmethod

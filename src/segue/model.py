@@ -5,8 +5,8 @@ Owns the words of the trade as types (item, key, range, cursor, quarantine). Kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -123,6 +123,20 @@ class Page:
     quarantined: list[Quarantined]
     last: Key | None
     exhausted: bool
+
+    def without(self, keys: Collection[Key]) -> Page:
+        """Return the page less the rows under these keys, also of the quarantined ones."""
+        if not keys:
+            return self
+        kept = [row for row, key in enumerate(self.keys) if key not in keys]
+        return replace(
+            self,
+            keys=[self.keys[row] for row in kept],
+            element_ids=[self.element_ids[row] for row in kept] if self.element_ids else [],
+            vectors=np.ascontiguousarray(self.vectors[kept]),
+            properties=[self.properties[row] for row in kept],
+            quarantined=[row for row in self.quarantined if row.key not in keys],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,10 @@ class IndexProgress:
 class Sink(Protocol):
     """Where rows are written to. Usable from several threads."""
 
+    def field_names(self, name: str) -> frozenset[str] | None:
+        """Return the names of the fields that the collection of that name or alias has, None where there is none."""
+        ...
+
     def find(self, layout: Layout) -> str | None:
         """Return the identity of the collection that `layout.name` leads to, None where there is none.
 
@@ -116,6 +120,10 @@ class Sink(Protocol):
 
     def upsert(self, layout: Layout, rows: Rows) -> Ack:
         """Send rows with distinct keys; each replaces whatever the sink holds under its key. Returns at once."""
+        ...
+
+    def delete(self, layout: Layout, keys: Sequence[Key]) -> Ack:
+        """Remove the rows under these keys; keys without a row are no error. Returns at once."""
         ...
 
     def index(self, layout: Layout) -> None:
@@ -233,8 +241,20 @@ class BackfillState(Protocol):
         quarantined: Sequence[Quarantined],
         *,
         done: bool,
+        in_flight: bool = False,
     ) -> None:
-        """Record an acknowledged batch: the cursor behind it, how many rows went, which ones cannot."""
+        """Record an acknowledged batch: the cursor behind it, how many rows went, which ones cannot.
+
+        `in_flight` says whether other batches of the range are still on their way.
+        """
+        ...
+
+    def sending(self, run: Run, range_number: int) -> None:
+        """Record that batches of a range may be on their way from now on, until `advance` says that none is."""
+        ...
+
+    def in_flight(self, run: Run) -> bool:
+        """Return whether something that was sent in this run may still be on its way."""
         ...
 
     def spent(self, run: Run, seconds: float) -> None:
@@ -328,4 +348,116 @@ class Catalog(Protocol):
 
     def duplicates(self, label: str, key: str, limit: int) -> list[tuple[object, int]]:
         """Return keys that several nodes have, and how many, at most `limit` of them; reads every key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Marks and their items as one transaction saw them, the marks locked before anything was read.
+
+    Attributes:
+        versions: Each key's token; a key without a mark is missing.
+        page: The items there are; a key that is in neither its rows nor its quarantined has no item, and belongs deleted.
+    """
+
+    versions: Mapping[Key, str]
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is left to do, of all partitions.
+
+    Attributes:
+        open: Marks a reader must look at.
+        dirty: Keys whose sink copy is out of date.
+        tainted: Keys for which a late request may still land.
+        oldest_seconds: How long the oldest dirty key has waited.
+    """
+
+    open: int
+    dirty: int
+    tainted: int
+    oldest_seconds: float
+
+
+class Marks(Protocol):
+    """The marks of one collection, in the source, and what the protocol does with them. Each method is one transaction.
+
+    A mark is written in the transaction of the change it speaks of (`Traffic`), never here; what is done here only makes
+    marked keys dirty again or clean. Tokens are fresh at every mark and re-mark and never used twice. All times are the
+    source's clock. Usable from several threads.
+
+    Raises (every method):
+        RetryableError: Whether it took effect is unknown; doing it again is harmless.
+    """
+
+    def remark(self, after: Key | None, until: Key | None) -> set[Key]:
+        """Give every mark of the interval (after, until] a fresh token; return their keys, of deleted items too."""
+        ...
+
+    def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
+        """Renew the owner's partitions, take free ones and give up surplus ones, so that live owners share evenly.
+
+        Every dirty key of a partition taken over from an owner that did not release it is tainted in the same transaction.
+        """
+        ...
+
+    def release(self, owner: str) -> None:
+        """Give up all partitions; only for an owner that has nothing on its way."""
+        ...
+
+    def dirty(self, parts: frozenset[int], limit: int) -> list[Key]:
+        """Return dirty keys of the partitions, the longest waiting first."""
+        ...
+
+    def look(self, keys: Sequence[Key]) -> Looked:
+        """Lock the marks in key order, read their tokens, then read their items."""
+        ...
+
+    def acknowledge(self, seen: Mapping[Key, str]) -> int:
+        """Record that the sink holds what each key was under the token seen, where it still is that token; return how many."""
+        ...
+
+    def taint(self, keys: Sequence[Key], seconds: float) -> None:
+        """Note that a request for these keys may still land for that long; they count as tainted until the sweep cured them."""
+        ...
+
+    def sweep(self, parts: frozenset[int], window_seconds: float) -> None:
+        """Cure taints that have run out with a fresh token; close marks acknowledged longer ago than the window."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """Return what is left to do."""
+        ...
+
+
+class Capture(Protocol):
+    """How marks come to be without the application's help: a trigger in the source, in every writer's transaction."""
+
+    def install(self) -> str:
+        """Put it in for one collection, unless it is in; return its token. Idempotent.
+
+        Raises:
+            FatalError: The source has no triggers, or does not allow them; the hint says what to set.
+        """
+        ...
+
+    def token(self) -> str | None:
+        """Return what names this installation and no other, None when there is none: between two, changes carry no marks."""
+        ...
+
+    def works(self, seconds: float) -> bool:
+        """Write canaries until one is marked; false when none is in that time."""
+        ...
+
+    def prove(self, seconds: float) -> bool:
+        """See that it works, and wait for transactions begun before that; false when it takes longer.
+
+        Proven, every transaction that commits from now on is captured: the barrier a copy may begin behind.
+        """
+        ...
+
+    def remove(self) -> None:
+        """Take it out. Marks stay. Idempotent."""
         ...

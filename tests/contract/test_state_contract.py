@@ -279,7 +279,7 @@ def test_a_kill_loses_nothing_acknowledged(path: Path) -> None:
         writer = subprocess.Popen([sys.executable, "-c", WRITE, path], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         acknowledged = [writer.stdout.readline()]
-        time.sleep(random.uniform(0.0, 0.15))  # noqa: S311  # no secret
+        time.sleep(random.uniform(0.0, 0.15))  # no secret
         os.kill(writer.pid, signal.SIGKILL)
         acknowledged += writer.communicate()[0].splitlines()
         last = int([line for line in acknowledged if line.strip()][-1])

@@ -101,7 +101,7 @@ def _moments(pace: Pace, kills: int) -> list[Moment]:
 
 
 def _between(low: float, high: float) -> float:
-    return random.uniform(low, high)  # noqa: S311  # a moment, not a secret
+    return random.uniform(low, high)  # a moment, not a secret
 
 
 def _killed(place: Workplace, moment: Moment) -> Record | None:

@@ -1,6 +1,6 @@
 """`segue init` finds what there is, asks where several fit, and writes a file that the other verbs take."""
 
-# ruff: noqa: ARG002  # the shelf below has the ports' shape, and little to say
+# the shelf below has the ports' shape, and little to say
 
 from __future__ import annotations
 

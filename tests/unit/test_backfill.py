@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from segue.delivery import HOPELESS
 from segue.errors import (
     CollectionMismatch,
     DataError,
@@ -23,7 +24,7 @@ from segue.errors import (
     UnsafeResume,
 )
 from segue.model import Key, Metric, Page, Range, Reason, Rows, SourceSpec
-from segue.phases.backfill import HOPELESS, IN_FLIGHT, Backfill
+from segue.phases.backfill import IN_FLIGHT, Backfill
 from segue.stores.memory_store import MemorySource
 
 from .copies import BAD, JOB, SPEC, Calls, Copy, Killed, MoodySink, Struck, expected, film, films, held

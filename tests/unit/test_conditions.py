@@ -44,7 +44,7 @@ def layout_of(spec: SourceSpec, preset: Preset = Preset.SEGUE, m: int = 16) -> L
 def conditions_of(spec: SourceSpec = SPEC, settled_spec: SourceSpec | None = None, **changes: Any) -> dict[str, Any]:
     """Return the conditions of a copy as the state gives them back."""
     layout = changes.pop("layout", None) or layout_of(settled_spec or spec)
-    values = {"source": "db 1", "tool_version": "1.0"} | changes
+    values = {"source": "db 1", "tool_version": "1.0", "capture": None} | changes
     recorded: dict[str, Any] = json.loads(json.dumps(conditions(spec, settled_spec or spec, layout, **values)))
     return recorded
 
@@ -98,7 +98,7 @@ def test_a_key_that_nothing_guards_is_said() -> None:
 def test_nothing_changed_is_no_difference() -> None:
     """Conditions compare equal to themselves over the way through JSON."""
     assert differences(conditions_of(), conditions_of()) == []
-    now = conditions(SPEC, SPEC, layout_of(SPEC), source="db 1", tool_version="1.0")
+    now = conditions(SPEC, SPEC, layout_of(SPEC), source="db 1", tool_version="1.0", capture=None)
     assert differences(conditions_of(), now) == []
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import demo, init, migrate_embeddings, sandbox
+from segue.cli import capture, demo, init, migrate_embeddings, relay, sandbox
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.add_typer(capture.app)
+app.command("relay")(relay.relay)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 

@@ -16,12 +16,13 @@ from typing import TypeVar
 
 import tenacity
 
-from segue.errors import DataError, FatalError, RetryableError, Throttled, UnsafeResume
-from segue.model import Counts, Encoded, Key, Layout, Page, Quarantined, Range, Reason, Rows, SourceSpec
+from segue.delivery import find_guilty
+from segue.errors import DataError, Interrupted, RetryableError, Throttled, UnsafeResume
+from segue.model import Counts, Encoded, Key, Layout, Page, Quarantined, Range, Rows, SourceSpec
 from segue.pipelines.batch_size import BatchSize
 from segue.pipelines.conditions import conditions, differences, settled, with_types
 from segue.pipelines.embeddings import Codec
-from segue.ports import Ack, BackfillState, Census, Progress, RangeProgress, Run, Sink, Source, Workers
+from segue.ports import Ack, BackfillState, Census, Marks, Progress, RangeProgress, Run, Sink, Source, Workers
 
 T = TypeVar("T")
 
@@ -30,8 +31,34 @@ IN_FLIGHT = 2
 
 INDEX_POLL_SECONDS = 0.5
 
-HOPELESS = 20
-"""Rows refused one by one, with none accepted between, after which the sink is taken to refuse all of them."""
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a copy beside writers needs; without it the source is taken to stand still.
+
+    Attributes:
+        capture: The token under which every change is captured; a copy begun under another one is not continued.
+        marks: The marks that writers make.
+        landing_seconds: How long after sending an unanswered request may still land (Z).
+        wait: Waits that many seconds; true when it ended early because somebody asked to stop.
+    """
+
+    capture: str
+    marks: Marks
+    landing_seconds: float
+    wait: Callable[[float], bool]
+
+    def until_landed(self) -> None:
+        """Wait until everything that was sent before now has landed or never will.
+
+        Counted from now, not from the sending, whose moment a stalled process cannot know.
+
+        Raises:
+            Interrupted: Somebody asked to stop before that.
+        """
+        if self.wait(self.landing_seconds):
+            message = "stopped while waiting for late requests to land; everything acknowledged is recorded"
+            raise Interrupted(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +73,7 @@ class Job:
         items_per_range: Items a range has when it is planned.
         tool_version: A checkpoint of another version is not continued.
         patience_seconds: How long a store may fail to answer before the copy stops, resumable.
+        beside: Set when writers go on meanwhile and mark what they change.
     """
 
     collection: str
@@ -55,6 +83,7 @@ class Job:
     items_per_range: int
     tool_version: str
     patience_seconds: float = 120.0
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +143,10 @@ class _Batch:
     encoded: Encoded
     ack: Ack | None
     sent_at: float
+    after: Key | None
     last: Key | None
     exhausted: bool
+    marked: int
 
 
 class Backfill:
@@ -160,7 +191,10 @@ class Backfill:
             UnsafeResume: The recorded run was begun under other conditions.
             SegueError: A store failed for longer than the job's patience; everything acknowledged is recorded.
         """
-        recorded = None if restart else state.latest(self._job.collection)
+        latest = state.latest(self._job.collection)
+        if latest is not None and self._job.beside is not None and state.in_flight(latest):
+            self._job.beside.until_landed()
+        recorded = None if restart else latest
         run, spec, layout = self._begin(state) if recorded is None else self._resume(state, recorded)
         before = state.progress(run)
         started = copied = time.monotonic()
@@ -218,11 +252,14 @@ class Backfill:
 
     def _conditions(self, spec: SourceSpec, layout: Layout) -> Mapping[str, object]:
         identity = self._source.identity()
-        return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version)
+        capture = self._job.beside.capture if self._job.beside else None
+        return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version, capture=capture)
 
     def _copy_ranges(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
         size = BatchSize(spec.dimension, self._job.batch_size)
-        copier = _Copier(spec, layout, self._source, self._sink, size, self._patiently, self._progress, self._stop)
+        copier = _Copier(
+            spec, layout, self._source, self._sink, size, self._patiently, self._job.beside, self._progress, self._stop
+        )
 
         def copy(worker: int, todo: RangeProgress) -> None:
             copier.copy(worker, todo, state, run)
@@ -251,9 +288,11 @@ class _Copier:
         sink: Sink,
         size: BatchSize,
         patiently: _Patience,
+        beside: Beside | None,
         progress: Progress,
         stop: threading.Event,
     ) -> None:
+        self._beside = beside
         self._spec = spec
         self._layout = layout
         self._source = source
@@ -265,24 +304,38 @@ class _Copier:
         self._patiently = patiently
 
     def copy(self, worker: int, todo: RangeProgress, state: BackfillState, run: Run) -> None:
-        """Copy a range from its cursor to its end, or until asked to stop; everything sent is landed on return."""
+        """Copy a range from its cursor to its end, or until asked to stop; everything sent is landed on return.
+
+        Beside writers, for each batch: record it as in flight; what is marked already is re-marked, not copied; after the
+        acknowledgement look again, and re-mark whatever of the batch is marked by now, held until an earlier attempt of
+        the batch has landed. The relay makes marked keys equal, so they count as migrated here.
+        """
         number, cursor, exhausted = todo.range.number, todo.cursor, False
+        beside = self._beside if todo.range.keyed else None
         flying: deque[_Batch] = deque()
 
         def land() -> None:
             batch = flying.popleft()
-            quarantined = batch.encoded.quarantined + self._settle(batch)
-            migrated = len(batch.encoded.rows) + len(batch.encoded.quarantined) - len(quarantined)
-            state.advance(run, number, batch.last, migrated, quarantined, done=batch.exhausted)
+            refused = self._settle(batch, beside)
+            if beside is not None:
+                self._remark(beside, batch.after, todo.range.until if batch.exhausted else batch.last)
+            quarantined = batch.encoded.quarantined + refused
+            migrated = len(batch.encoded.rows) - len(refused) + batch.marked
+            state.advance(run, number, batch.last, migrated, quarantined, done=batch.exhausted, in_flight=bool(flying))
             self._progress.batch(worker, number, migrated, len(quarantined))
 
         while not exhausted and not self._stop.is_set():
             self._progress.working(worker, f"range {number}: reading")
-            page = self._scan(todo.range, cursor)
+            page, after = self._scan(todo.range, cursor), cursor
             cursor, exhausted = page.last if page.last is not None else cursor, page.exhausted
+            found = len(page.keys) + len(page.quarantined)
+            if beside is not None:
+                state.sending(run, number)
+                page = page.without(self._remark(beside, after, todo.range.until if exhausted else cursor))
             encoded = self._codec.encode(page)
+            marked = found - len(page.keys) - len(page.quarantined)
             ack = self._sink.upsert(self._layout, encoded.rows) if encoded.rows else None
-            flying.append(_Batch(encoded, ack, time.monotonic(), cursor, exhausted))
+            flying.append(_Batch(encoded, ack, time.monotonic(), after, cursor, exhausted, marked))
             if len(flying) > IN_FLIGHT:
                 self._progress.working(worker, f"range {number}: writing")
                 land()
@@ -290,10 +343,13 @@ class _Copier:
             land()
         self._progress.working(worker, "idle")
 
+    def _remark(self, beside: Beside, after: Key | None, until: Key | None) -> set[Key]:
+        return self._patiently(lambda: beside.marks.remark(after, until))
+
     def _scan(self, range_: Range, cursor: Key | None) -> Page:
         return self._patiently(lambda: self._source.scan(self._spec, range_, cursor, self._size.rows))
 
-    def _settle(self, batch: _Batch) -> list[Quarantined]:
+    def _settle(self, batch: _Batch, beside: Beside | None) -> list[Quarantined]:
         """Wait for the acknowledgement; return the rows that the sink refuses."""
         if batch.ack is None:
             return []
@@ -306,39 +362,15 @@ class _Copier:
                 if isinstance(fault, Throttled):
                     self._size.shrink()
                 self._send(rows)
+                if beside is not None:
+                    # An attempt that failed may land after the one that did not; the closing look must come behind it.
+                    beside.until_landed()
         except DataError as refusal:
-            return self._split(rows, batch.encoded.element_ids, refusal)
+            return find_guilty(rows, batch.encoded.element_ids, refusal, self._send)
         return []
 
     def _send(self, rows: Rows) -> None:
         self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
-
-    def _split(self, rows: Rows, element_ids: list[str], refusal: DataError) -> list[Quarantined]:
-        """Halve a refused batch until the guilty rows are alone.
-
-        Raises:
-            FatalError: Row after row is refused: it is not the rows.
-        """
-        guilty: list[Quarantined] = []
-        accepted = False
-        parts = deque([(0, len(rows), refusal)])
-        while parts:
-            start, stop, refusal = parts.popleft()
-            if stop - start == 1:
-                element_id = element_ids[start] if element_ids else ""
-                guilty.append(Quarantined(element_id, rows.keys[start], Reason.REFUSED_BY_SINK, refusal.message))
-                if len(guilty) >= HOPELESS and not accepted:
-                    message = f"the sink refuses row after row: {refusal.message}"
-                    raise FatalError(message) from refusal
-                continue
-            middle = (start + stop) // 2
-            for half in ((middle, stop), (start, middle)):
-                try:
-                    self._send(rows.part(*half))
-                    accepted = True
-                except DataError as again:
-                    parts.appendleft((*half, again))
-        return guilty
 
 
 class _Patience:

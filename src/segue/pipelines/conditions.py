@@ -5,7 +5,7 @@ Pure. A checkpoint is continued only under the conditions it was begun under; `d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -46,7 +46,9 @@ def _variety(seen: frozenset[str]) -> str:
     return f"is {' on some nodes, '.join(types)}{' on others' if len(types) > 1 else ''}{missing}"
 
 
-def conditions(spec: SourceSpec, settled_spec: SourceSpec, layout: Layout, *, source: str, tool_version: str) -> dict[str, Any]:
+def conditions(
+    spec: SourceSpec, settled_spec: SourceSpec, layout: Layout, *, source: str, tool_version: str, capture: str | None
+) -> dict[str, Any]:
     """Return what a checkpoint is bound to, as plain JSON values.
 
     Args:
@@ -55,14 +57,24 @@ def conditions(spec: SourceSpec, settled_spec: SourceSpec, layout: Layout, *, so
         layout: The collection's layout.
         source: The source database's identity.
         tool_version: Segue's version.
+        capture: The token under which changes are captured, None for a source taken to stand still.
     """
     return {
         "tool": {"version": tool_version, "codec": CODEC_VERSION},
         "database": source,
+        "capture": capture,
         "source": _spec(spec),
         "layout": asdict(layout) | {"fields": None},
         "types": {carried.name: carried.type.value for carried in settled_spec.properties},
     }
+
+
+def as_laid_out(spec: SourceSpec, field_names: Collection[str]) -> SourceSpec:
+    """Return the spec with the types that an existing collection gives its properties: a field of their own, or JSON."""
+    properties = tuple(
+        carried if carried.name in field_names else replace(carried, type=PropertyType.JSON) for carried in spec.properties
+    )
+    return replace(spec, properties=properties)
 
 
 def with_types(spec: SourceSpec, recorded: Mapping[str, Any], *, key_unique: bool) -> SourceSpec:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,21 +65,27 @@ class Codec:
         self._json_field = layout.json_field
         self._document_id = self._dynamic and any(field.name == "doc_id" for field in layout.fields)
 
-    def encode(self, page: Page) -> Encoded:
-        """Encode a page; every row of it comes out either among the rows or among the quarantined, exactly once."""
+    def encode(self, page: Page, versions: Mapping[Key, str] = MappingProxyType({})) -> Encoded:
+        """Encode a page; every row of it comes out either among the rows or among the quarantined, exactly once.
+
+        Args:
+            page: The items.
+            versions: The tokens of the marks that the rows are written under, by key; a row without one gets none.
+        """
+        tokens = [versions.get(key, "") for key in page.keys]
         faults: dict[int, Fault] = {}
         self._check_keys(page.keys, faults)
         _check_vectors(page.vectors, faults, cosine=self._cosine)
         columns, loose = self._columns(page.properties, faults)
         hashes = _hashes(page, columns, loose)
         if self._dynamic:
-            loose = self._with_own(loose, hashes)
+            loose = self._with_own(loose, hashes, tokens)
             self._check_size(loose, faults)
             columns[DYNAMIC] = loose
         else:
             self._check_size(loose, faults)
             columns[self._json_field] = loose
-            columns[VERSION_FIELD] = [""] * len(hashes)
+            columns[VERSION_FIELD] = tokens
             columns[HASH_FIELD] = hashes
         return _split(page, columns, faults)
 
@@ -113,9 +120,12 @@ class Codec:
         return packed
 
     @staticmethod
-    def _with_own(loose: list[bytes], hashes: list[int]) -> list[bytes]:
-        """Add Segue's own members to objects of dynamic keys, keeping the keys sorted is not needed there."""
-        own = [b'"%s":%d,"%s":""}' % (HASH_FIELD.encode(), value, VERSION_FIELD.encode()) for value in hashes]
+    def _with_own(loose: list[bytes], hashes: list[int], tokens: list[str]) -> list[bytes]:
+        """Add Segue's own members to objects of dynamic keys."""
+        own = [
+            b'"%s":%d,"%s":"%s"}' % (HASH_FIELD.encode(), value, VERSION_FIELD.encode(), token.encode())
+            for value, token in zip(hashes, tokens, strict=True)
+        ]
         return [b"{" + tail if body == b"{}" else body[:-1] + b"," + tail for body, tail in zip(loose, own, strict=True)]
 
     @staticmethod

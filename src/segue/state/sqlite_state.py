@@ -127,16 +127,27 @@ class SqliteState:
         quarantined: Sequence[Quarantined],
         *,
         done: bool,
+        in_flight: bool = False,
     ) -> None:
         """See `BackfillState`."""
         forward = (
-            "UPDATE range SET cursor = coalesce(?, cursor), migrated = migrated + ?, done = ? WHERE run = ? AND number = ?"
+            "UPDATE range SET cursor = coalesce(?, cursor), migrated = migrated + ?, done = ?, "
+            "in_flight = ? WHERE run = ? AND number = ?"
         )
         with self._transaction() as connection:
             for row in quarantined:
                 values = (_pack(row.key), row.element_id, row.reason.value, row.detail)
                 connection.execute(_QUARANTINE, (run.number, range_number, *values))
-            connection.execute(forward, (_pack(cursor), migrated, done, run.number, range_number))
+            connection.execute(forward, (_pack(cursor), migrated, done, in_flight, run.number, range_number))
+
+    def sending(self, run: Run, range_number: int) -> None:
+        """See `BackfillState`."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE range SET in_flight = 1 WHERE run = ? AND number = ?", (run.number, range_number))
+
+    def in_flight(self, run: Run) -> bool:
+        """See `BackfillState`."""
+        return bool(self._rows("SELECT max(in_flight) FROM range WHERE run = ?", run.number)[0][0])
 
     def spent(self, run: Run, seconds: float) -> None:
         """See `BackfillState`."""

@@ -31,6 +31,12 @@ def quoted(identifier: str) -> str:
     return "`" + plain.replace("`", "``") + "`"
 
 
+def literal(text: str) -> str:
+    """Return text as a Cypher string, for where no parameter can stand."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r")
+    return f"'{escaped}'"
+
+
 def query(name: str, **places: str) -> str:
     """Return the query `name`.cypher with its `<<places>>` filled in.
 

@@ -232,6 +232,12 @@ class MemorySink:
         with self._mutex:
             self._collections.pop(self._aliases.pop(name, name), None)
 
+    def field_names(self, name: str) -> frozenset[str] | None:
+        """See `Sink`."""
+        with self._mutex:
+            collection = self._collections.get(self._aliases.get(name, name))
+            return frozenset(field.name for field in collection.layout.fields) if collection else None
+
     def find(self, layout: Layout) -> str | None:
         """See `Sink`."""
         return self._find(self._aliases.get(layout.name, layout.name), layout)
@@ -261,6 +267,15 @@ class MemorySink:
             else:
                 collection.rows.update(_as_stored(collection.layout, rows))
                 done.set_result(None)
+        return done
+
+    def delete(self, layout: Layout, keys: Sequence[Key]) -> Ack:
+        """See `Sink`."""
+        done: Future[None] = Future()
+        with self._mutex:
+            for key in keys:
+                self._open(layout.name).rows.pop(key, None)
+        done.set_result(None)
         return done
 
     def index(self, layout: Layout) -> None:

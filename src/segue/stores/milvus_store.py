@@ -7,7 +7,7 @@ alias bears the name itself). Never inserts, since Milvus's insert checks no pri
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,11 +17,14 @@ from pymilvus import CollectionSchema, FieldSchema
 from pymilvus.client.types import LoadState
 
 from segue.errors import CollectionMismatch, SegueError
-from segue.model import Field, FieldType, Layout, Rows
+from segue.model import Field, FieldType, Key, Layout, Rows
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Ack, IndexProgress
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_wire import DATA_TYPES, upsert_request
+
+LONG_SECONDS = 3_600.0
+"""For what takes as long as the collection is large: sealing it, loading it."""
 
 
 class MilvusSink:
@@ -37,6 +40,11 @@ class MilvusSink:
         self._seconds = connection.timeout_seconds
         # Milvus Lite takes one writer at a time.
         self._one_writer = threading.Lock()
+
+    def field_names(self, name: str) -> frozenset[str] | None:
+        """See `Sink`."""
+        described = self._describe(name)
+        return frozenset(field["name"] for field in described["fields"]) if described else None
 
     def find(self, layout: Layout) -> str | None:
         """See `Sink`."""
@@ -67,10 +75,24 @@ class MilvusSink:
         request = upsert_request(layout.name, self._connection.database, layout, rows)
         return _Sent(self._connection, self._connection.send_upsert(request))
 
+    def delete(self, layout: Layout, keys: Sequence[Key]) -> Ack:
+        """See `Sink`. Returns when it is done; deletes are few."""
+        done: Future[None] = Future()
+        # An expression of our own: pymilvus does not escape quotes in keys.
+        chosen = f"{layout.primary.name} in {orjson.dumps(list(keys)).decode()}"
+        try:
+            with self._connection.translated():
+                self._client.delete(layout.name, filter=chosen, timeout=self._seconds)
+        except SegueError as fault:
+            done.set_exception(fault)
+        else:
+            done.set_result(None)
+        return done
+
     def index(self, layout: Layout) -> None:
         """See `Sink`. Seals what was written first: Milvus builds an index over sealed segments only."""
         with self._connection.translated():
-            self._client.flush(layout.name, timeout=self._seconds)
+            self._client.flush(layout.name, timeout=LONG_SECONDS)
             if self._index_name(layout.name, layout) is not None:
                 return
             params = self._client.prepare_index_params()
@@ -98,8 +120,7 @@ class MilvusSink:
         with self._connection.translated():
             state = self._client.get_load_state(layout.name, timeout=self._seconds)
             if state["state"] != LoadState.Loaded:
-                # Loading a large collection takes longer than a request may.
-                self._client.load_collection(layout.name, timeout=3_600.0)
+                self._client.load_collection(layout.name, timeout=LONG_SECONDS)
 
     def count(self, layout: Layout) -> int:
         """See `Sink`. Needs a loaded collection."""

@@ -176,6 +176,11 @@ class Neo4jConnection:
         with self.translated(), self._driver.session(database=self.database) as session:
             return session.execute_write(attempt)
 
+    def administer(self, cypher: str, **parameters: Any) -> list[list[Any]]:
+        """Run a query on the system database and return its rows."""
+        with self.translated(), self._driver.session(database="system") as session:
+            return [list(record) for record in session.run(neo4j.Query(cypher), parameters)]
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Raise Segue's errors for the driver's."""

@@ -6,8 +6,7 @@ elsewhere as lists that are packed once, record by record. Reads only. Knows no 
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -20,6 +19,7 @@ from segue.ports import Census
 from segue.stores.cypher import query, quoted
 from segue.stores.neo4j_connection import Neo4jConnection
 from segue.stores.neo4j_keys import CYPHER_TYPE, hint, key_bounds, of_type, plain
+from segue.stores.neo4j_rows import Decoded, carried, guarded, is_vector, travelling
 
 
 class _Form(Enum):
@@ -142,12 +142,12 @@ class Neo4jSource:
         empty = np.empty((0, spec.dimension), np.float32)
         return Page([], [], empty, [], quarantined, last, exhausted=len(found) < limit)
 
-    def _read(self, spec: SourceSpec, number: int, within: str, limit: int, **values: Any) -> _Decoded:
+    def _read(self, spec: SourceSpec, number: int, within: str, limit: int, **values: Any) -> Decoded:
         """Read one page in the cheapest form that the server and the data allow."""
         forms, indexed = self._forms(spec, number), self._is_indexed(spec)
         while True:
             form = next(forms)
-            decoded = _Decoded(spec)
+            decoded = Decoded(spec)
             asked = _page_query(spec, within, form, indexed=indexed)
             try:
                 with self._connection.streamed(asked, limit=limit, **values) as result:
@@ -172,24 +172,14 @@ class Neo4jSource:
         yield _Form.LISTED
 
     def _ask_for_a_vector(self) -> bool:
-        if Vector is None:
-            return False
         try:
             found = self._connection.rows("CYPHER 25 RETURN vector([1.0], 1, FLOAT32)")[0][0]
         except FatalError:
             return False
-        return isinstance(found, Vector)
+        return is_vector(found)
 
-
-try:
-    from neo4j.vector import Vector
-except ImportError:  # driver 5
-    Vector = None  # type: ignore[assignment,misc]
 
 _ALL = 2**31 - 1
-
-_MOST = "3.4028234663852886e38"
-"""The largest float32; `<=` is false for NaN."""
 
 
 def _bounds(spec: SourceSpec, after: Key | None, until: Key | None, *, indexed: bool = False) -> tuple[str, dict[str, Any]]:
@@ -197,11 +187,10 @@ def _bounds(spec: SourceSpec, after: Key | None, until: Key | None, *, indexed: 
 
 
 def _page_query(spec: SourceSpec, within: str, form: _Form, *, indexed: bool) -> str:
-    vector, dimension = quoted(spec.vector), str(spec.dimension)
-    # The slice costs nothing and fails for text, which vector() would otherwise read as a list written out.
-    travelling = f"vector(n.{vector}[0..], {dimension}, FLOAT32)"
-    finite = f"WHEN all(x IN n.{vector} WHERE abs(x) <= {_MOST}) THEN {travelling}" if form is _Form.GUARDED else ""
-    guarded = query("guarded", vector=vector, dimension=dimension, finite=finite)
+    if form is _Form.LISTED:
+        vector = guarded(spec, looking_closely=False)
+    else:
+        vector = travelling(spec) if form is _Form.GATHERED else guarded(spec, looking_closely=True)
     return ("" if form is _Form.LISTED else "CYPHER 25\n") + query(
         "page",
         label=quoted(spec.label),
@@ -211,74 +200,6 @@ def _page_query(spec: SourceSpec, within: str, form: _Form, *, indexed: bool) ->
         gather="" if form is _Form.LISTED else "collect",
         last=f"n.{quoted(spec.key)} AS last ORDER BY last" if form is _Form.LISTED else f"max(n.{quoted(spec.key)}) AS last",
         element_id="null" if spec.key_unique else "elementId(n)",
-        vector=travelling if form is _Form.GATHERED else guarded,
-        properties="".join(f", n.{quoted(name)}" for name in spec.property_names),
+        vector=vector,
+        properties=carried(spec),
     )
-
-
-class _Decoded:
-    """A page in the making: each vector is turned into bytes as its record arrives, while it is still in the cache."""
-
-    def __init__(self, spec: SourceSpec) -> None:
-        self._dimension = spec.dimension
-        self._pack = struct.Struct(f">{spec.dimension}f").pack
-        self._keys: list[Key] = []
-        self._element_ids: list[str] = []
-        self._raw: list[bytes] = []
-        self._properties: list[Sequence[Any]] = []
-        self._quarantined: list[Quarantined] = []
-        self.seen = 0
-        self.last: Key | None = None
-
-    def add_all(self, rows: list[list[Any]], last: Key) -> None:
-        for row in rows:
-            key, element_id, vector = row[:3]
-            raw = vector.raw() if type(vector) is Vector else self._bytes(vector)
-            if type(raw) is bytes:
-                self._keys.append(key)
-                self._raw.append(raw)
-                self._properties.append(row[3:])
-                if element_id is not None:
-                    self._element_ids.append(element_id)
-            else:
-                self._quarantined.append(Quarantined(element_id or "", key, *raw))
-        if rows:
-            self.last = last
-        self.seen += len(rows)
-
-    def _bytes(self, vector: Any) -> bytes | tuple[Reason, str]:
-        """Return a list of numbers as big-endian float32, or why there is no vector."""
-        if vector is None:
-            return Reason.NO_EMBEDDING, "the vector property is missing"
-        if isinstance(vector, int):
-            return Reason.WRONG_DIMENSION, f"{vector:,} elements, the index has {self._dimension:,}"
-        if isinstance(vector, str):
-            return Reason.NOT_A_VECTOR, f"the vector property is a {vector}"
-        if isinstance(vector, bytes):
-            # Neo4j's vector index takes a byte array too, as signed numbers.
-            vector = memoryview(vector).cast("b")
-        try:
-            return self._pack(*vector)
-        except OverflowError:
-            return Reason.NOT_FINITE, "an element is beyond float32"
-
-    def drop(self, key: Key) -> None:
-        """Forget the rows of a key."""
-        kept = [place for place, one in enumerate(self._keys) if one != key]
-        self._keys = [self._keys[place] for place in kept]
-        self._element_ids = [self._element_ids[place] for place in kept]
-        self._raw = [self._raw[place] for place in kept]
-        self._properties = [self._properties[place] for place in kept]
-        self._quarantined = [row for row in self._quarantined if row.key != key]
-
-    def extend(self, other: _Decoded) -> None:
-        self._keys += other._keys
-        self._element_ids += other._element_ids
-        self._raw += other._raw
-        self._properties += other._properties
-        self._quarantined += other._quarantined
-
-    def page(self, last: Key | None, *, exhausted: bool) -> Page:
-        matrix = np.frombuffer(b"".join(self._raw), dtype=">f4").reshape(len(self._raw), self._dimension)
-        vectors = matrix.astype("<f4")
-        return Page(self._keys, self._element_ids, vectors, self._properties, self._quarantined, last, exhausted)

@@ -1,0 +1,103 @@
+"""`segue capture install|status|remove`: a trigger in Neo4j that marks what any client changes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segue import bootstrap
+from segue.cli import options
+from segue.cli.output import Format, Result, publish
+from segue.config import CollectionSettings, load
+from segue.errors import FatalError
+from segue.telemetry.logging import LogFormat, configure
+
+app = typer.Typer(
+    name="capture",
+    help="Capture of changes by a trigger in Neo4j: any client, in any language, unchanged.",
+    no_args_is_help=True,
+)
+
+WaitSeconds = Annotated[float, typer.Option("--wait-secs", help="How long the trigger may take to become live.")]
+
+
+@app.command()
+def install(
+    config: options.Config = options.CONFIG_PATH,
+    collection: options.Collection = None,
+    wait_secs: WaitSeconds = 90.0,
+    output_format: options.OutputFormat = Format.TABLE,
+    output_file: options.OutputFile = None,
+    log_format: options.LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Install the trigger and prove it with a canary write; from then on every change is marked.
+
+    Copy with `segue migrate-embeddings` afterwards, and let `segue relay` carry the changes over. Needs APOC core with
+    triggers enabled, and a user who may install them.
+    """
+    configure(log_format)
+    settings = load(config)
+    results = []
+    for one in settings.chosen(collection):
+        with bootstrap.open_capture(settings, one) as capture:
+            capture.install()
+            if not capture.prove(wait_secs):
+                message = f"the trigger of {one.name!r} is installed but marked no canary within {wait_secs:g} s"
+                hint = (
+                    "A new trigger is live after apoc.trigger.refresh (60 s unless set); or an old transaction is still open."
+                )
+                raise FatalError(message, hint=hint)
+        results.append(_result(one, "changes are captured", captured=True))
+    publish(results, _data("ok", results), output_format, output_file)
+
+
+@app.command()
+def status(
+    config: options.Config = options.CONFIG_PATH,
+    collection: options.Collection = None,
+    output_format: options.OutputFormat = Format.TABLE,
+    output_file: options.OutputFile = None,
+    log_format: options.LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Say whether changes are captured; a canary write proves it."""
+    configure(log_format)
+    settings = load(config)
+    results = []
+    for one in settings.chosen(collection):
+        with bootstrap.open_capture(settings, one) as capture:
+            if capture.token() is None:
+                results.append(_result(one, "changes are not captured", captured=False))
+            elif capture.works(5.0):
+                results.append(_result(one, "changes are captured, a canary proves it", captured=True))
+            else:
+                results.append(_result(one, "the trigger is installed, but marks nothing", captured=False))
+    publish(results, _data("ok", results), output_format, output_file)
+
+
+@app.command()
+def remove(
+    config: options.Config = options.CONFIG_PATH,
+    collection: options.Collection = None,
+    output_format: options.OutputFormat = Format.TABLE,
+    output_file: options.OutputFile = None,
+    log_format: options.LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Take the trigger out. Marks stay; what changes from now on reaches Milvus only by a new copy."""
+    configure(log_format)
+    settings = load(config)
+    results = []
+    for one in settings.chosen(collection):
+        with bootstrap.open_capture(settings, one) as capture:
+            capture.remove()
+        results.append(_result(one, "changes are not captured any more", captured=False))
+    publish(results, _data("ok", results), output_format, output_file)
+
+
+def _result(one: CollectionSettings, state: str, *, captured: bool) -> Result:
+    facts = [("trigger", state), ("on", f":{one.source.label}, key {one.source.key}")]
+    return Result(title=f"{one.name}: {state}", facts=facts, data={"name": one.name, "captured": captured, "state": state})
+
+
+def _data(status: str, results: list[Result]) -> dict[str, object]:
+    return {"verb": "capture", "status": status, "collections": [dict(result.data) for result in results]}

@@ -1,0 +1,209 @@
+"""The relay: makes marked keys equal again and clears their marks. Begin reading at `Relay.step`.
+
+State-based: it writes what an item is now, never what changed, so order, repeats and crashes do no harm. Any number of relays
+may run; leases share the partitions among them. Knows ports only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from segue.delivery import find_guilty
+from segue.errors import DataError, RetryableError
+from segue.model import Key, Layout, Quarantined, Rows
+from segue.pipelines.embeddings import Codec
+from segue.ports import Backlog, Marks, Sink
+
+SWEEP_SECONDS = 1.0
+IDLE_SECONDS = 0.05
+"""Between looks for marks when there were none: what a change waits at most before it is taken up."""
+
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 5.0
+
+
+class Watch(Protocol):
+    """Whoever watches a relay; must not raise."""
+
+    def step(self, step: Step) -> None:
+        """A step was made."""
+        ...
+
+    def backlog(self, backlog: Backlog) -> None:
+        """This is left to do; told about once a second."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something the operator should know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The protocol's times, in seconds.
+
+    Attributes:
+        request: The longest a step's requests are waited for; nothing is sent when the lease ends sooner.
+        landing: How long after sending an unanswered request may still land (Z); longer than `request`.
+        lease: How long a lease lasts; longer than `request`.
+        window: How long after its acknowledgement a mark stays open for readers (U).
+    """
+
+    request: float = 60.0
+    landing: float = 90.0
+    lease: float = 150.0
+    window: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step did.
+
+    Attributes:
+        taken: Keys looked at.
+        equal: Of these, keys acknowledged under the token seen; the others were marked again meanwhile, or are tainted.
+        unknown: Keys tainted, because the outcome of a request is unknown.
+        quarantined: Items that cannot go; the sink holds no row of them.
+    """
+
+    taken: int = 0
+    equal: int = 0
+    unknown: int = 0
+    quarantined: tuple[Quarantined, ...] = ()
+
+
+class Relay:
+    """One owner of partitions. Its methods are called in turn from one thread.
+
+    Args:
+        owner: A name that no other relay has, and that this one did not have in an earlier life.
+        clock: This process's monotonic clock, in seconds, against which its own lease is held.
+        batch: Keys a step takes at most.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        marks: Marks,
+        codec: Codec,
+        layout: Layout,
+        sink: Sink,
+        timing: Timing,
+        clock: Callable[[], float],
+        *,
+        batch: int = 500,
+    ) -> None:
+        self._owner = owner
+        self._marks = marks
+        self._codec = codec
+        self._layout = layout
+        self._sink = sink
+        self._timing = timing
+        self._clock = clock
+        self._batch = batch
+        self._parts: frozenset[int] = frozenset()
+        self._held_until = 0.0
+
+    def hold(self) -> frozenset[int]:
+        """Take, renew or give up partitions; to be called more often than a lease lasts. Return those held."""
+        # Measured from before the call, so that this clock never holds the lease longer than the source's does.
+        asked = self._clock()
+        self._parts = self._marks.lease(self._owner, self._timing.lease, self._timing.landing)
+        self._held_until = asked + self._timing.lease
+        return self._parts
+
+    def step(self) -> Step:
+        """Make some dirty keys equal.
+
+        1. Take dirty keys of the partitions held.
+        2. Lock their marks, read their tokens, then their items.
+        3. Upsert the items there are, delete the rest; send nothing that the lease would not outlast.
+        4. Acknowledge the tokens seen; a key that was marked again meanwhile stays dirty. Outcome unknown: taint.
+
+        Raises:
+            RetryableError: The source did not answer; nothing is lost.
+            FatalError: The sink refuses everything.
+        """
+        keys = self._marks.dirty(self._parts, self._batch)
+        if not keys:
+            return Step()
+        looked = self._marks.look(keys)
+        encoded = self._codec.encode(looked.page, looked.versions)
+        present = set(encoded.rows.keys)
+        gone = [key for key in looked.versions if key not in present]
+        if self._clock() + self._timing.request > self._held_until:
+            return Step(taken=len(keys))
+        try:
+            refused = self._write(encoded.rows, gone)
+        except RetryableError:
+            self._marks.taint(list(looked.versions), self._timing.landing)
+            return Step(taken=len(keys), unknown=len(looked.versions))
+        equal = self._marks.acknowledge(looked.versions)
+        return Step(taken=len(keys), equal=equal, quarantined=(*encoded.quarantined, *refused))
+
+    def sweep(self) -> None:
+        """Cure what was tainted long enough, close what readers need not look at any more."""
+        self._marks.sweep(self._parts, self._timing.window)
+
+    def leave(self) -> None:
+        """Give up all partitions; only between steps, when nothing is on its way."""
+        self._marks.release(self._owner)
+        self._parts = frozenset()
+
+    def _write(self, rows: Rows, gone: list[Key]) -> list[Quarantined]:
+        """Upsert rows and delete keys; return the rows that the sink refuses, whose older rows are deleted too."""
+        refused: list[Quarantined] = []
+        if rows:
+            try:
+                self._upsert(rows)
+            except DataError as refusal:
+                refused = find_guilty(rows, [], refusal, self._upsert)
+        absent = [*gone, *(row.key for row in refused if row.key is not None)]
+        if absent:
+            self._sink.delete(self._layout, absent).result()
+        return refused
+
+    def _upsert(self, rows: Rows) -> None:
+        self._sink.upsert(self._layout, rows).result()
+
+
+def keep_equal(
+    relay: Relay,
+    marks: Marks,
+    timing: Timing,
+    clock: Callable[[], float],
+    stop: threading.Event,
+    watch: Watch,
+    *,
+    until_drained: bool,
+) -> None:
+    """Relay until asked to stop, or until nothing is dirty and nothing can land late; then leave the partitions to others.
+
+    A store that does not answer is tried again with growing pauses, for as long as it takes: the marks wait.
+    """
+    renew_at = sweep_at = 0.0
+    pause = 0.0
+    while not stop.is_set():
+        try:
+            if clock() >= renew_at:
+                relay.hold()
+                renew_at = clock() + timing.lease / 3
+            step = relay.step()
+            if clock() >= sweep_at:
+                relay.sweep()
+                backlog = marks.backlog()
+                watch.backlog(backlog)
+                if until_drained and not backlog.dirty and not backlog.tainted:
+                    break
+                sweep_at = clock() + SWEEP_SECONDS
+            watch.step(step)
+            pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS) if step.unknown else 0.0
+        except RetryableError as fault:
+            pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
+            watch.note(f"{fault}; trying again")
+            step = Step()
+        stop.wait(pause or (0.0 if step.taken else IDLE_SECONDS))
+    relay.leave()

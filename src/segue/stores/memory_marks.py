@@ -1,0 +1,263 @@
+"""Neo4j's part in the protocol, in memory: items, marks, leases and one clock, with Neo4j's locks and visibility.
+
+What a transaction of Neo4j lets others see is kept: writers lock marks until the commit is done, a commit becomes visible to
+those who take no lock piece by piece, and whoever locks sees all of it. `pause` is called wherever another process may come in
+between, so that a scheduler can interleave the production code step by step; by default it does nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segue.model import Key, Page, Range, SourceSpec
+from segue.ports import Backlog, Census, Looked
+
+Values = Sequence[Any]
+"""An item's properties in the order of the source spec, the vector first."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    part: int
+    ver: str = ""
+    acked: str = ""
+    acked_at: float = 0.0
+    marked_at: float = 0.0
+    taint_until: float | None = None
+    open: bool = True
+
+    @property
+    def dirty(self) -> bool:
+        return self.ver != self.acked
+
+
+@dataclass(slots=True)
+class _Lease:
+    owner: str = ""
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Graph:
+    items: dict[Key, Values] = field(default_factory=dict)
+    marks: dict[Key, _Mark] = field(default_factory=dict)
+    locks: dict[Key, object] = field(default_factory=dict)
+
+
+class MemoryGraph:
+    """Items and marks of one collection: `Marks`, the application's writes, and a `Source` for the backfill.
+
+    Args:
+        spec: Which properties an item has.
+        clock: The database's clock, in seconds.
+        pause: Called where others may come in between, with what is about to happen.
+        partitions: How many partitions the keys have.
+    """
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        *,
+        clock: Callable[[], float],
+        pause: Callable[[str], None] = lambda _: None,
+        partitions: int = 2,
+    ) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._pause = pause
+        self._graph = _Graph()
+        self._leases = [_Lease() for _ in range(partitions)]
+        self._relays: dict[str, float] = {}
+        self._tokens = itertools.count(1)
+        self._part = itertools.cycle(range(partitions))
+
+    # --- the application
+
+    def upsert(self, items: Mapping[Key, Values], *, marking: bool = True) -> None:
+        """Write items, and marks in the same transaction."""
+        self._change(dict(items), marking=marking)
+
+    def delete(self, keys: Sequence[Key], *, marking: bool = True) -> None:
+        """Delete items; the marks stay."""
+        self._change(dict.fromkeys(keys), marking=marking)
+
+    def _change(self, changes: Mapping[Key, Values | None], *, marking: bool) -> None:
+        graph = self._graph
+        with self._locked(changes if marking else ()):
+            self._pause("commit")
+            # A commit that has begun is finished by the server, whatever becomes of the client.
+            try:
+                if marking:
+                    for key in sorted(changes, key=str):
+                        self._dirty(graph.marks.setdefault(key, _Mark(next(self._part))))
+                    self._pause("marks are visible")
+            finally:
+                for key, values in changes.items():
+                    if values is None:
+                        graph.items.pop(key, None)
+                    else:
+                        graph.items[key] = values
+            self._pause("commit is done")
+
+    # --- Marks
+
+    def remark(self, after: Key | None, until: Key | None) -> set[Key]:
+        """See `Marks`."""
+        self._pause("remark")
+        keys = [key for key in self._graph.marks if _within(key, after, until)]
+        with self._locked(keys):
+            for key in keys:
+                self._dirty(self._graph.marks[key])
+        return set(keys)
+
+    def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
+        """See `Marks`."""
+        self._pause("lease")
+        now = self._clock()
+        self._relays[owner] = now + seconds
+        live = sum(until > now for until in self._relays.values())
+        share = math.ceil(len(self._leases) / live)
+        mine = [part for part, lease in enumerate(self._leases) if lease.owner == owner and lease.until > now]
+        free = [part for part, lease in enumerate(self._leases) if lease.until <= now]
+        for part in mine[share:]:
+            self._leases[part] = _Lease()
+        taken = free[: max(0, share - len(mine))]
+        inherited = {part for part in taken if self._leases[part].owner}
+        kept = frozenset(mine[:share] + taken)
+        for part in kept:
+            self._leases[part] = _Lease(owner, now + seconds)
+        for mark in self._graph.marks.values():
+            if mark.part in inherited and mark.dirty:
+                mark.taint_until = max(mark.taint_until or 0.0, now + taint_seconds)
+                mark.open = True
+        return kept
+
+    def release(self, owner: str) -> None:
+        """See `Marks`."""
+        self._pause("release")
+        self._relays.pop(owner, None)
+        self._leases = [_Lease() if lease.owner == owner else lease for lease in self._leases]
+
+    def dirty(self, parts: frozenset[int], limit: int) -> list[Key]:
+        """See `Marks`."""
+        self._pause("dirty")
+        waiting = [
+            (mark.marked_at, str(key), key) for key, mark in self._graph.marks.items() if mark.part in parts and mark.dirty
+        ]
+        return [key for _, _, key in sorted(waiting)[:limit]]
+
+    def look(self, keys: Sequence[Key]) -> Looked:
+        """See `Marks`."""
+        with self._locked(keys):
+            self._pause("read the tokens")
+            versions = {key: self._graph.marks[key].ver for key in keys if key in self._graph.marks}
+            self._pause("read the items")
+            page = self._page([key for key in keys if key in self._graph.items], None, exhausted=True)
+        return Looked(versions, page)
+
+    def acknowledge(self, seen: Mapping[Key, str]) -> int:
+        """See `Marks`."""
+        with self._locked(seen):
+            self._pause("acknowledge")
+            same = [mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]]
+            for mark in same:
+                mark.acked, mark.acked_at = mark.ver, self._clock()
+        return len(same)
+
+    def taint(self, keys: Sequence[Key], seconds: float) -> None:
+        """See `Marks`."""
+        with self._locked(keys):
+            self._pause("taint")
+            for key in keys:
+                if mark := self._graph.marks.get(key):
+                    mark.taint_until = max(mark.taint_until or 0.0, self._clock() + seconds)
+                    mark.open = True
+
+    def sweep(self, parts: frozenset[int], window_seconds: float) -> None:
+        """See `Marks`."""
+        for key in [key for key, mark in self._graph.marks.items() if mark.part in parts and mark.open]:
+            with self._locked([key]):
+                self._pause("sweep")
+                mark, now = self._graph.marks[key], self._clock()
+                if mark.taint_until is not None and mark.taint_until <= now:
+                    mark.taint_until = None
+                    self._dirty(mark)
+                elif mark.taint_until is None and not mark.dirty and mark.acked_at < now - window_seconds:
+                    mark.open = False
+
+    def backlog(self) -> Backlog:
+        """See `Marks`."""
+        marks = [mark for mark in self._graph.marks.values() if mark.open]
+        waiting = [self._clock() - mark.marked_at for mark in marks if mark.dirty]
+        tainted = sum(mark.taint_until is not None for mark in marks)
+        return Backlog(len(marks), len(waiting), tainted, max(waiting, default=0.0))
+
+    # --- Source
+
+    def identity(self) -> str:
+        """See `Source`."""
+        return "memory"
+
+    def census(self, spec: SourceSpec) -> Census:
+        """See `Source`."""
+        total = len(self._graph.items)
+        return Census(
+            total, total, total, 0, dict.fromkeys(spec.property_names, frozenset()), key_indexed=True, key_unique=True
+        )
+
+    def plan(self, spec: SourceSpec, items_per_range: int, census: Census) -> list[Range]:
+        """See `Source`."""
+        del spec, items_per_range
+        return [Range(0, None, None, census.total)]
+
+    def scan(self, spec: SourceSpec, range_: Range, after: Key | None, limit: int) -> Page:
+        """See `Source`. Takes no lock: what it sees of a commit in progress may be half of it."""
+        del spec
+        self._pause("scan")
+        keys = sorted(key for key in self._graph.items if _within(key, after, range_.until))[:limit]
+        return self._page(keys, keys[-1] if keys else None, exhausted=len(keys) < limit)
+
+    # --- what all of it stands on
+
+    def items(self) -> Mapping[Key, Values]:
+        """Return every item, for the comparison at the end."""
+        return self._graph.items
+
+    def _page(self, keys: Sequence[Key], last: Key | None, *, exhausted: bool) -> Page:
+        values = [self._graph.items[key] for key in keys]
+        vectors = np.array([value[0] for value in values], dtype=np.float32).reshape(len(keys), self._spec.dimension)
+        return Page(list(keys), [], vectors, [value[1:] for value in values], [], last, exhausted)
+
+    def _dirty(self, mark: _Mark) -> None:
+        if not mark.dirty:
+            mark.marked_at = self._clock()
+        mark.ver = f"token-{next(self._tokens)}"
+        mark.open = True
+
+    @contextmanager
+    def _locked(self, keys: Any) -> Iterator[None]:
+        """Hold the marks' locks, taken in key order; wait while another transaction holds one."""
+        mine = object()
+        held: list[Key] = []
+        try:
+            for key in sorted(keys, key=str):
+                self._pause("lock")
+                while key in self._graph.locks:
+                    self._pause("wait for a lock")
+                self._graph.locks[key] = mine
+                held.append(key)
+            yield
+        finally:
+            for key in held:
+                del self._graph.locks[key]
+
+
+def _within(key: Key, after: Key | None, until: Key | None) -> bool:
+    return (after is None or key > after) and (until is None or key <= until)  # type: ignore[operator]

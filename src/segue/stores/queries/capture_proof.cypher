@@ -1,0 +1,3 @@
+// Whether the canary was marked.
+MATCH (m:SegueMark {collection: $collection, key: $key})
+RETURN m.key AS key
