@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +13,7 @@ from segue.cli import options
 from segue.cli.output import Format, Result, publish
 from segue.config import CollectionSettings, load
 from segue.errors import FatalError
+from segue.ports import Capture
 from segue.telemetry.logging import LogFormat, configure
 
 app = typer.Typer(
@@ -18,6 +21,9 @@ app = typer.Typer(
     help="Capture of changes by a trigger in Neo4j: any client, in any language, unchanged.",
     no_args_is_help=True,
 )
+
+STATUS_SECONDS = 5.0
+"""How long a trigger that is live may take to mark a canary."""
 
 WaitSeconds = Annotated[float, typer.Option("--wait-secs", help="How long the trigger may take to become live.")]
 
@@ -36,20 +42,17 @@ def install(
     Copy with `segue migrate-embeddings` afterwards, and let `segue relay` carry the changes over. Needs APOC core with
     triggers enabled, and a user who may install them.
     """
+
+    def work(one: CollectionSettings, capture: Capture) -> Result:
+        capture.install()
+        if not capture.prove(wait_secs):
+            message = f"the trigger of {one.name!r} is installed but marked no canary within {wait_secs:g} s"
+            hint = "A new trigger is live after apoc.trigger.refresh (60 s unless set); or an old transaction is still open."
+            raise FatalError(message, hint=hint)
+        return _result(one, "changes are captured", captured=True)
+
     configure(log_format)
-    settings = load(config)
-    results = []
-    for one in settings.chosen(collection):
-        with bootstrap.open_capture(settings, one) as capture:
-            capture.install()
-            if not capture.prove(wait_secs):
-                message = f"the trigger of {one.name!r} is installed but marked no canary within {wait_secs:g} s"
-                hint = (
-                    "A new trigger is live after apoc.trigger.refresh (60 s unless set); or an old transaction is still open."
-                )
-                raise FatalError(message, hint=hint)
-        results.append(_result(one, "changes are captured", captured=True))
-    publish(results, _data("ok", results), output_format, output_file)
+    _publish(_each(config, collection, work), output_format, output_file)
 
 
 @app.command()
@@ -61,18 +64,16 @@ def status(
     log_format: options.LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Say whether changes are captured; a canary write proves it."""
+
+    def work(one: CollectionSettings, capture: Capture) -> Result:
+        if capture.token() is None:
+            return _result(one, "changes are not captured", captured=False)
+        if capture.works(STATUS_SECONDS):
+            return _result(one, "changes are captured, a canary proves it", captured=True)
+        return _result(one, "the trigger is installed, but marks nothing", captured=False)
+
     configure(log_format)
-    settings = load(config)
-    results = []
-    for one in settings.chosen(collection):
-        with bootstrap.open_capture(settings, one) as capture:
-            if capture.token() is None:
-                results.append(_result(one, "changes are not captured", captured=False))
-            elif capture.works(5.0):
-                results.append(_result(one, "changes are captured, a canary proves it", captured=True))
-            else:
-                results.append(_result(one, "the trigger is installed, but marks nothing", captured=False))
-    publish(results, _data("ok", results), output_format, output_file)
+    _publish(_each(config, collection, work), output_format, output_file)
 
 
 @app.command()
@@ -84,14 +85,22 @@ def remove(
     log_format: options.LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Take the trigger out. Marks stay; what changes from now on reaches Milvus only by a new copy."""
+
+    def work(one: CollectionSettings, capture: Capture) -> Result:
+        capture.remove()
+        return _result(one, "changes are not captured any more", captured=False)
+
     configure(log_format)
+    _publish(_each(config, collection, work), output_format, output_file)
+
+
+def _each(config: Path, collection: str | None, work: Callable[[CollectionSettings, Capture], Result]) -> list[Result]:
     settings = load(config)
     results = []
     for one in settings.chosen(collection):
         with bootstrap.open_capture(settings, one) as capture:
-            capture.remove()
-        results.append(_result(one, "changes are not captured any more", captured=False))
-    publish(results, _data("ok", results), output_format, output_file)
+            results.append(work(one, capture))
+    return results
 
 
 def _result(one: CollectionSettings, state: str, *, captured: bool) -> Result:
@@ -99,5 +108,6 @@ def _result(one: CollectionSettings, state: str, *, captured: bool) -> Result:
     return Result(title=f"{one.name}: {state}", facts=facts, data={"name": one.name, "captured": captured, "state": state})
 
 
-def _data(status: str, results: list[Result]) -> dict[str, object]:
-    return {"verb": "capture", "status": status, "collections": [dict(result.data) for result in results]}
+def _publish(results: list[Result], output_format: Format, output_file: Path | None) -> None:
+    data = {"verb": "capture", "status": "ok", "collections": [dict(result.data) for result in results]}
+    publish(results, data, output_format, output_file)

@@ -36,6 +36,11 @@ CALL db.index.vector.queryNodes('films', $k, $vector) YIELD node, score
 RETURN node.title AS title, node.year AS year, score
 """
 
+_TEXTS = """
+MATCH (f:Film) WHERE NOT f.title STARTS WITH '(draft)'
+RETURN f.id AS id, f.description AS text
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -71,6 +76,21 @@ class FilmService:
             self._graph.execute_query(statement)
         self._graph.execute_query(_LOAD, films=[_node(film) for film in films])
         self._graph.execute_query("CALL db.awaitIndexes(60)")
+
+    def edit(self, key: str, description: str) -> None:
+        """Change a film's description, as an editor at work does."""
+        self._graph.execute_query("MATCH (f:Film {id: $key}) SET f.description = $text", key=key, text=description)
+
+    def remove(self, key: str) -> None:
+        """Take a film out."""
+        self._graph.execute_query("MATCH (f:Film {id: $key}) DETACH DELETE f", key=key)
+
+    def differences(self) -> tuple[int, int]:
+        """Return how many films Milvus holds, and for how many of those and of Neo4j's it says something else."""
+        graph = {row["id"]: row["text"] for row in self._graph.execute_query(_TEXTS).records}
+        found = self._vectors.query("films", filter='id >= ""', output_fields=["id", "description"], consistency_level="Strong")
+        rows = {row["id"]: row["description"] for row in found}
+        return len(rows), sum(graph.get(key) != rows.get(key) for key in graph.keys() | rows.keys())
 
     def ask_neo4j(self, vector: NDArray[np.float32], k: int) -> list[Answer]:
         """Search Neo4j's vector index."""

@@ -5,13 +5,17 @@ The commands are the real ones, run as a person would run them, in a folder that
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import neo4j
 from pymilvus import MilvusClient
@@ -29,6 +33,17 @@ SHOWN = 4
 """Questions whose answers are printed; all are asked."""
 
 TOP = 3
+
+EVERY = 8
+"""One film in so many has an editor at work on it."""
+
+EDIT_SECONDS = 0.01
+
+TRIGGER_SECONDS = 2.0
+"""After which a dropped trigger is surely gone: twice the sandbox's refresh."""
+
+TAKEN_OUT = frozenset(film.id for film in films()[: 2 * EVERY : EVERY])
+"""Films that an editor takes out while everything is copied."""
 
 
 def take(folder: Path, console: Console) -> None:
@@ -50,13 +65,22 @@ def take(folder: Path, console: Console) -> None:
         notifications_min_severity="OFF",
     )
     with graph:
+        _forget_capture(graph)
         vectors = MilvusClient(variables["MILVUS_URI"], token=variables["MILVUS_TOKEN"])
         service = FilmService(graph, vectors)
         _application(service, console)
-        _migration(folder, variables, console)
+        _migration(service, folder, variables, console)
         _questions(service, console)
         vectors.close()
     _next_steps(folder, console)
+
+
+def _forget_capture(graph: neo4j.Driver) -> None:
+    """Take out what an earlier tour left: its trigger would mark what this one loads."""
+    dropped = graph.execute_query("CALL apoc.trigger.dropAll('neo4j') YIELD name RETURN name", database_="system")
+    if dropped.records:
+        time.sleep(TRIGGER_SECONDS)
+    graph.execute_query("MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay) DETACH DELETE m")
 
 
 def _application(service: FilmService, console: Console) -> None:
@@ -77,13 +101,61 @@ def _example(film: Film) -> str:
     return f"  For example: [italic]{film.title}[/italic] ({film.year}): {film.description}"
 
 
-def _migration(folder: Path, variables: Mapping[str, str], console: Console) -> None:
-    console.rule("[bold]3  The move")
+def _migration(service: FilmService, folder: Path, variables: Mapping[str, str], console: Console) -> None:
+    console.rule("[bold]3  The move, while editors keep writing")
     folder.mkdir(parents=True, exist_ok=True)
     for left in ("segue.toml", "segue-state.db", "segue-state.db-wal", "segue-state.db-shm", "quarantine-films.jsonl"):
         folder.joinpath(left).unlink(missing_ok=True)
-    for command in ("init --index films", "migrate-embeddings --dry-run", "migrate-embeddings"):
+    for command in ("init --index films", "capture install", "migrate-embeddings --dry-run"):
         _run(command, folder, variables, console)
+    with Editors(service) as editors:
+        _run("migrate-embeddings", folder, variables, console)
+    _show_quarantine(folder, console)
+    _run("relay --until-drained", folder, variables, console)
+    held, different = service.differences()
+    console.print(
+        f"\n  Meanwhile two editors made {editors.edits:,} changes and took out {editors.removed} films, by the plain driver.\n"
+        f"  Read from both stores one by one: Milvus holds {held:,} films, {different} differ from Neo4j.",
+        highlight=False,
+    )
+
+
+class Editors:
+    """Two threads that change descriptions and take out a film now and then; they know nothing of Segue."""
+
+    def __init__(self, service: FilmService) -> None:
+        self._service = service
+        self._stop = threading.Event()
+        known = [film for film in films() if film.broken is None][::EVERY]
+        self._threads = [threading.Thread(target=self._work, args=(known[part::2],)) for part in range(2)]
+        self.edits = self.removed = 0
+
+    def __enter__(self) -> Self:
+        """Begin to write."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop writing."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, known: Sequence[Film]) -> None:
+        for edit, film in enumerate(itertools.cycle(known)):
+            if self._stop.is_set():
+                return
+            if film.id in TAKEN_OUT:
+                self._service.remove(film.id)
+                self.removed += edit < len(known)
+            else:
+                self._service.edit(film.id, f"{film.description} (Edit {edit}.)")
+                self.edits += 1
+            time.sleep(EDIT_SECONDS)
+
+
+def _show_quarantine(folder: Path, console: Console) -> None:
     for line in folder.joinpath("quarantine-films.jsonl").read_text(encoding="utf-8").splitlines():
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
@@ -152,6 +224,7 @@ def _next_steps(folder: Path, console: Console) -> None:
         (f'cd {folder} && eval "$(segue sandbox env)"', "the servers still run; this points your shell at them"),
         ("segue migrate-embeddings", "nothing is left to do, and it says so"),
         ("segue migrate-embeddings --restart --format json", "copy again; no row is doubled"),
+        ("segue relay", "change a film in Neo4j, and Milvus follows"),
         ("less segue.toml", "what init found, and what can be set"),
         ("segue sandbox down", "end the servers"),
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
 from segue.ports import RangeProgress
+
+_WAKE_SECONDS = 0.5
 
 
 class LocalWorkers:
@@ -46,6 +48,10 @@ class LocalWorkers:
         gc.freeze()
         with ThreadPoolExecutor(max_workers=max(1, len(workers)), thread_name_prefix="segue-worker") as pool:
             done = [pool.submit(labour, worker) for worker in workers]
+            # Now and then this thread must run: a signal that reached another thread is handled only here (seen: Ctrl-C
+            # unheard until the end).
+            while wait(done, timeout=_WAKE_SECONDS).not_done:
+                pass
         gc.unfreeze()
         for future in done:
             future.result()

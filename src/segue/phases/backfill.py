@@ -162,6 +162,7 @@ class Backfill:
         self._progress = progress
         self._stop = stop
         self._patiently = _Patience(job.patience_seconds, progress, stop)
+        self._left: list[int] = []
 
     def preview(self, most: int = 5_000) -> Preview:
         """Count, lay out, and encode a sample of at most `most` rows spread over the ranges. Changes no store, no state."""
@@ -217,7 +218,7 @@ class Backfill:
             target_rows=self._sink.count(layout) if now.finished else None,
             copy_seconds=copied - started,
             migrated_now=counts.migrated - total(before).migrated,
-            notes=now.notes,
+            notes=[*now.notes, *self._left_to_the_relay()],
             layout=layout,
             run=now,
         )
@@ -250,6 +251,10 @@ class Backfill:
             raise UnsafeResume(message, hint=hint)
         return run, spec, layout
 
+    def _left_to_the_relay(self) -> list[str]:
+        left = sum(self._left)
+        return [f"{left:,} keys had changed already and were not copied: the relay makes them equal"] if left else []
+
     def _conditions(self, spec: SourceSpec, layout: Layout) -> Mapping[str, object]:
         identity = self._source.identity()
         capture = self._job.beside.capture if self._job.beside else None
@@ -258,7 +263,16 @@ class Backfill:
     def _copy_ranges(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
         size = BatchSize(spec.dimension, self._job.batch_size)
         copier = _Copier(
-            spec, layout, self._source, self._sink, size, self._patiently, self._job.beside, self._progress, self._stop
+            spec,
+            layout,
+            self._source,
+            self._sink,
+            size,
+            self._patiently,
+            self._job.beside,
+            self._left,
+            self._progress,
+            self._stop,
         )
 
         def copy(worker: int, todo: RangeProgress) -> None:
@@ -289,10 +303,12 @@ class _Copier:
         size: BatchSize,
         patiently: _Patience,
         beside: Beside | None,
+        left: list[int],
         progress: Progress,
         stop: threading.Event,
     ) -> None:
         self._beside = beside
+        self._left = left
         self._spec = spec
         self._layout = layout
         self._source = source
@@ -321,6 +337,7 @@ class _Copier:
                 self._remark(beside, batch.after, todo.range.until if batch.exhausted else batch.last)
             quarantined = batch.encoded.quarantined + refused
             migrated = len(batch.encoded.rows) - len(refused) + batch.marked
+            self._left.append(batch.marked)
             state.advance(run, number, batch.last, migrated, quarantined, done=batch.exhausted, in_flight=bool(flying))
             self._progress.batch(worker, number, migrated, len(quarantined))
 

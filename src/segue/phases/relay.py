@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,6 +193,7 @@ def keep_equal(
                 relay.hold()
                 renew_at = clock() + timing.lease / 3
             step = relay.step()
+            watch.step(step)
             if clock() >= sweep_at:
                 relay.sweep()
                 backlog = marks.backlog()
@@ -199,11 +201,12 @@ def keep_equal(
                 if until_drained and not backlog.dirty and not backlog.tainted:
                     break
                 sweep_at = clock() + SWEEP_SECONDS
-            watch.step(step)
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS) if step.unknown else 0.0
         except RetryableError as fault:
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
             watch.note(f"{fault}; trying again")
             step = Step()
         stop.wait(pause or (0.0 if step.taken else IDLE_SECONDS))
-    relay.leave()
+    # A source that is away gives the partitions to others when the lease has run out.
+    with suppress(RetryableError):
+        relay.leave()

@@ -140,10 +140,8 @@ class Neo4jConnection:
         Closing the driver is what ends such a wait; queries of other threads fail with it, and may be tried again.
         """
         driver = self._driver
-        is_late = threading.Event()
 
         def abandon() -> None:
-            is_late.set()
             with self._mutex:
                 if self._driver is driver:
                     self._driver = self._open(self.uri)
@@ -155,7 +153,7 @@ class Neo4jConnection:
         try:
             yield driver
         except (DriverError, Neo4jError, OSError) as fault:
-            if not is_late.is_set():
+            if driver is self._driver:
                 raise
             message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
             hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
