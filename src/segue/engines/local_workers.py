@@ -48,8 +48,7 @@ class LocalWorkers:
         gc.freeze()
         with ThreadPoolExecutor(max_workers=max(1, len(workers)), thread_name_prefix="segue-worker") as pool:
             done = [pool.submit(labour, worker) for worker in workers]
-            # Now and then this thread must run: a signal that reached another thread is handled only here (seen: Ctrl-C
-            # unheard until the end).
+            # A signal's handler runs in this thread only, and an endless wait was seen to sleep through a Ctrl-C.
             while wait(done, timeout=_WAKE_SECONDS).not_done:
                 pass
         gc.unfreeze()

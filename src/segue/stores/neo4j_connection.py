@@ -171,12 +171,20 @@ class Neo4jConnection:
         def attempt(transaction: neo4j.ManagedTransaction) -> T:
             return work(lambda text, **values: [list(record) for record in transaction.run(text, values)])
 
-        with self.translated(), self._driver.session(database=self.database) as session:
+        with (
+            self.translated(),
+            self._deadline(self._request_timeout_seconds) as driver,
+            driver.session(database=self.database) as session,
+        ):
             return session.execute_write(attempt)
 
     def administer(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a query on the system database and return its rows."""
-        with self.translated(), self._driver.session(database="system") as session:
+        with (
+            self.translated(),
+            self._deadline(self._request_timeout_seconds) as driver,
+            driver.session(database="system") as session,
+        ):
             return [list(record) for record in session.run(neo4j.Query(cypher), parameters)]
 
     @contextmanager
