@@ -10,7 +10,7 @@ TEST_SERVICES := neo4j neo4j-5.26 milvus
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check format bench clean
+.PHONY: help setup demo test test-unit simulate check format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -35,6 +35,9 @@ test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
 
 test-unit: $(STAMP) ## the tests that need no server
 	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
+
+simulate: $(STAMP) ## the protocol under 20,000 seeds; SEGUE_SIMULATION_SEED=n replays one
+	@SEGUE_SIMULATION_SEEDS=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layer rule
 	$(VENV)/bin/ruff format --check $(CHECKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ from simulation.world import Budget, Network, World, equal
 SPEC = SourceSpec("i", "L", "id", KeyType.STRING, "v", 2, Metric.EUCLIDEAN, (CarriedProperty("n", PropertyType.INTEGER),))
 LAY_OUT = partial(make_layout, name="c", preset=Preset.SEGUE, m=16, ef_construction=100)
 TIMING = Timing(request=2, landing=4, lease=6, window=3)
+
+SEEDS = int(os.environ.get("SEGUE_SIMULATION_SEEDS", "600"))
+"""How many runs; `make simulate` makes many more."""
+
+BLOCKS = 10
 
 
 class Silent:
@@ -123,12 +129,23 @@ class Scene:
         return equal(self.network.rows, self.graph.items())
 
 
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("block", range(BLOCKS))
 def test_rows_equal_items_when_writes_and_faults_stop(block: int, tmp_path: Path) -> None:
     """Over many seeds, with crashes, lost replies and late landings, every row equals its item in the end."""
-    for seed in range(block * 30, block * 30 + 30):
-        scene = Scene(seed, tmp_path / f"{seed}.db")
+    for seed in range(block, SEEDS, BLOCKS):
+        path = tmp_path / f"{seed}.db"
+        scene = Scene(seed, path)
 
         wrong = scene.play()
 
-        assert not wrong, f"seed {seed}: {wrong}\n" + "\n".join(scene.world.trace[-200:])
+        assert not wrong, f"SEGUE_SIMULATION_SEED={seed} replays this: {wrong}\n" + "\n".join(scene.world.trace[-200:])
+        path.unlink()
+
+
+@pytest.mark.skipif("SEGUE_SIMULATION_SEED" not in os.environ, reason="no seed to replay: SEGUE_SIMULATION_SEED")
+def test_one_seed_replayed(tmp_path: Path) -> None:
+    """The seed that a failure named gives the same run again, and its whole trace."""
+    scene = Scene(int(os.environ["SEGUE_SIMULATION_SEED"]), tmp_path / "state.db")
+    wrong = scene.play()
+    assert not wrong, f"{wrong}\n" + "\n".join(scene.world.trace)
