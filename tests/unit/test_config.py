@@ -239,3 +239,24 @@ def test_settings_cannot_be_changed() -> None:
     """What was validated stays as it was."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().backfill.workers = 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[milvus]\nrequest_timeout_seconds = 90\n",
+        "[relay]\nlanding_seconds = 60\n",
+        "[relay]\nlease_seconds = 80\n",
+    ],
+)
+def test_the_protocols_times_stand_in_order(path: Path, text: str) -> None:
+    """A request is given up before it can no longer land, and a lease outlasts both; anything else would lose writes."""
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="landing_seconds < relay"):
+        load(path, environ={})
+
+
+def test_the_protocols_times_can_be_shorter(path: Path) -> None:
+    """In order they may be anything."""
+    path.write_text("[milvus]\nrequest_timeout_seconds = 2\n[relay]\nlanding_seconds = 4\nlease_seconds = 6\n")
+    assert load(path, environ={}).relay.landing_seconds == 4

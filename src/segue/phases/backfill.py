@@ -194,6 +194,9 @@ class Backfill:
         """
         latest = state.latest(self._job.collection)
         if latest is not None and self._job.beside is not None and state.in_flight(latest):
+            self._progress.note(
+                f"something may still be on its way: waiting {self._job.beside.landing_seconds:g} s for it to land"
+            )
             self._job.beside.until_landed()
         recorded = None if restart else latest
         run, spec, layout = self._begin(state) if recorded is None else self._resume(state, recorded)
@@ -381,6 +384,7 @@ class _Copier:
                 self._send(rows)
                 if beside is not None:
                     # An attempt that failed may land after the one that did not; the closing look must come behind it.
+                    self._progress.note(f"a lost request may still land: waiting {beside.landing_seconds:g} s for it")
                     beside.until_landed()
         except DataError as refusal:
             return find_guilty(rows, batch.encoded.element_ids, refusal, self._send)
