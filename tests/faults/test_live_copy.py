@@ -129,7 +129,8 @@ def _relay_with_kills(place: Workplace) -> None:
     for _ in range(3):
         _kill(relays.pop(0), random.uniform(1.0, 3.0))
         relays.append(place.start("relay"))
-    time.sleep(2)
+    for relay in relays:
+        relay.await_words("backlog", 60)
     for relay in relays:
         relay.signal(signal.SIGTERM)
     assert [relay.ended(30).code for relay in relays] == [0, 0]
