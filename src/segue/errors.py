@@ -15,6 +15,9 @@
         StateStoreFailed                the tool's own records cannot be written or read
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
+      ModeRefused                   5   a storage mode that cannot be reached from here, or not yet
+      InvalidInput                  2   a call's arguments do not fit; nothing was written. A ValueError too
+        UnknownKey                      there is no item under that key
 
 A message says what is wrong, where, and what to do next (`hint`); it never holds a credential. The exit code belongs to
 the class, so the CLI needs no table (DESIGN: exit codes).
@@ -99,3 +102,19 @@ class Interrupted(SegueError):
     """Asked to stop; the checkpoint is saved."""
 
     exit_code = 130
+
+
+class ModeRefused(SegueError):
+    """A storage mode cannot be reached from the present one, or not yet."""
+
+    exit_code = 5
+
+
+class InvalidInput(SegueError, ValueError):
+    """The arguments of a call do not fit; nothing was written."""
+
+    exit_code = 2
+
+
+class UnknownKey(InvalidInput):
+    """There is no item under a key."""

@@ -1,0 +1,236 @@
+"""The values of an application's traffic: storage modes, items written, hits found, the control node, who is registered.
+
+Knows no store. What a mode means for a write and for a search is said here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segue.model.items import Key, Page
+
+
+class StorageMode(StrEnum):
+    """Where vectors live for an application, in the order of the migration."""
+
+    NEO4J_ONLY = "neo4j_only"
+    DUAL_WRITE = "dual_write"
+    SHADOW_MILVUS = "shadow_milvus"
+    HYBRID = "hybrid"
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order, from 0."""
+        return list(StorageMode).index(self)
+
+    @property
+    def marks(self) -> bool:
+        """Whether a write leaves a mark."""
+        return self is not StorageMode.NEO4J_ONLY
+
+    @property
+    def reads_milvus(self) -> bool:
+        """Whether a vector search is answered by Milvus, behind the read fence."""
+        return self.rank >= StorageMode.SHADOW_MILVUS.rank
+
+
+class StoreName(StrEnum):
+    """Who answered."""
+
+    NEO4J = "neo4j"
+    MILVUS = "milvus"
+
+
+class Freshness(StrEnum):
+    """How new what a search finds must be.
+
+    STRICT: no older than the last write that was committed before the search began.
+    BOUNDED: older than that by a stated time at most; the marks are kept in memory meanwhile.
+    """
+
+    STRICT = "strict"
+    BOUNDED = "bounded"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item as an application writes it.
+
+    Attributes:
+        key: Its business id.
+        vector: As many finite numbers as the index has dimensions; stored in Neo4j as given, in Milvus as float32.
+        properties: Properties to set; those not named keep their values, None removes one.
+    """
+
+    key: Key
+    vector: Sequence[float] | NDArray[Any]
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item found.
+
+    Attributes:
+        key: Its business id.
+        score: On Neo4j's scale whoever answered: (1 + cosine) / 2, or 1 / (1 + squared distance); larger is nearer.
+        properties: The carried properties it has; dates and times as ISO 8601 text, points and bytes as in Milvus's JSON.
+        store: Where this hit was read from; in an answer of Milvus, items written a moment ago come from Neo4j.
+    """
+
+    key: Key
+    score: float
+    properties: Mapping[str, Any]
+    store: StoreName
+
+
+class Operator(StrEnum):
+    """How a filter compares a property with a value."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    LESS = "<"
+    AT_MOST = "<="
+    GREATER = ">"
+    AT_LEAST = ">="
+    IN = "in"
+    CONTAINS = "contains"
+
+
+Scalar = str | int | float | bool
+"""What a filter compares with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a filter. A property that is missing, or of another kind than the value, meets none, also not `!=`.
+
+    Attributes:
+        property: A carried property, or the key's property.
+        operator: How it is compared; CONTAINS looks for the value in a list.
+        value: One value; several for IN.
+    """
+
+    property: str
+    operator: Operator
+    value: Scalar | tuple[Scalar, ...]
+
+
+Filter = tuple[Condition, ...]
+"""Conditions that must all hold; none lets everything through."""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceTimes:
+    """The times of the read fence, one set for all readers and relays of a collection, in seconds.
+
+    Attributes:
+        visible: How long after its acknowledgement a write may stay invisible to a search (Δ); Milvus's Bounded level
+            promises about 5 s.
+        fence: The longest time from sending a search to Milvus until the open marks are there (D_F); later ones are not used.
+        slack: For what clocks and schedulers add.
+    """
+
+    visible: float = 5.0
+    fence: float = 1.0
+    slack: float = 0.5
+
+    @property
+    def window(self) -> float:
+        """How long a mark stays open after its acknowledgement (U)."""
+        return self.visible + self.fence + self.slack
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The control node of a collection: what every instance acts by.
+
+    Attributes:
+        mode: The storage mode.
+        epoch: Grows by one with every change; 0 when there is no control node yet.
+        times: The fence's times.
+        capture: What names the unbroken time in which every change leaves a mark (of the trigger or of the library);
+            None when changes may go unmarked.
+        copied: The capture under which a copy was completed; "static" for one whose operator states that nobody wrote.
+        copied_seconds_ago: How long ago that was, by the source's clock; None when no copy is complete.
+        reason: Why the mode was changed last, in words.
+    """
+
+    mode: StorageMode = StorageMode.NEO4J_ONLY
+    epoch: int = 0
+    times: FenceTimes = field(default_factory=FenceTimes)
+    capture: str | None = None
+    copied: str | None = None
+    copied_seconds_ago: float | None = None
+    reason: str = ""
+
+
+STATIC = "static"
+"""`Control.copied` of a copy made while nobody wrote, as its operator states."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process of an application, as registered.
+
+    Attributes:
+        name: Unlike any other's, also of an earlier life of the same process.
+        host: Where it runs.
+        own: Its own mode, None for "as the control node says".
+        epoch: The newest epoch that it acts in, with nothing of an older one in hand.
+    """
+
+    name: str
+    host: str
+    own: StorageMode | None
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMark:
+    """A mark that a reader must look at.
+
+    Attributes:
+        version: Its token.
+        acknowledged: Whether the sink has acknowledged what the item was under that token; only then is the item read
+            with it surely no older than the token.
+    """
+
+    version: str
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the read fence saw, in one query.
+
+    Attributes:
+        control: The control node as it was.
+        marks: Every open mark by key; empty when there are too many.
+        page: The items of the marks that are not acknowledged, each read no earlier than its mark. A key that is in
+            neither its rows nor its quarantined has no item. No cursor, exhausted.
+        too_many: There are more open marks than asked for.
+    """
+
+    control: Control
+    marks: Mapping[Key, OpenMark]
+    page: Page
+    too_many: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A write that is committed.
+
+    Attributes:
+        marked: Whether it left marks; without, nobody tells Milvus.
+        before: For each key, the token that was acknowledged last when the write was made.
+    """
+
+    marked: bool
+    before: Mapping[Key, str]

@@ -1,0 +1,69 @@
+"""The interfaces between what Segue does and where it does it; they import only values.
+
+A store, a state or a terminal implements these; a phase uses nothing else. One contract suite a port runs the same on the
+memory implementation and on the real one (tests/contract).
+"""
+
+from __future__ import annotations
+
+from segue.ports.catalog import (
+    Catalog,
+    PropertyFound,
+    VectorIndexFound,
+)
+from segue.ports.copying import (
+    Ack,
+    BackfillState,
+    Census,
+    IndexProgress,
+    Progress,
+    RangeProgress,
+    Run,
+    Sink,
+    Source,
+    Workers,
+)
+from segue.ports.marking import (
+    Backlog,
+    Capture,
+    Looked,
+    Marks,
+)
+from segue.ports.serving import (
+    Candidates,
+    ControlNode,
+    Fence,
+    Meter,
+    Nearest,
+    Pending,
+    Vector,
+    Writes,
+)
+
+__all__ = [
+    "Ack",
+    "BackfillState",
+    "Backlog",
+    "Candidates",
+    "Capture",
+    "Catalog",
+    "Census",
+    "ControlNode",
+    "Fence",
+    "IndexProgress",
+    "Looked",
+    "Marks",
+    "Meter",
+    "Nearest",
+    "Pending",
+    "Progress",
+    "PropertyFound",
+    "RangeProgress",
+    "Run",
+    "Sink",
+    "Source",
+    "Vector",
+    "VectorIndexFound",
+    "Workers",
+    "Writes",
+]
