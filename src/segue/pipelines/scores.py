@@ -7,7 +7,10 @@ functions"; Milvus reference, "Metric types".
 
 from __future__ import annotations
 
-from segue.model import Metric
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.model import Metric, Vectors
 
 MILVUS_METRIC = {Metric.COSINE: "COSINE", Metric.EUCLIDEAN: "L2", Metric.DOT: "IP"}
 
@@ -21,3 +24,25 @@ def neo4j_score(metric: Metric, milvus_distance: float) -> float:
     if metric is Metric.EUCLIDEAN:
         return 1.0 / (1.0 + milvus_distance)
     return (1.0 + milvus_distance) / 2.0
+
+
+def exact_scores(metric: Metric, vector: NDArray[np.float32], vectors: Vectors) -> NDArray[np.float64]:
+    """Return the score of each vector against one, on Neo4j's scale.
+
+    Args:
+        metric: How likeness is measured.
+        vector: Shape (dimension,); with a direction, under cosine.
+        vectors: Shape (rows, dimension), likewise.
+
+    Returns:
+        Shape (rows,), larger is nearer.
+    """
+    asked, rows = vector.astype(np.float64), vectors.astype(np.float64)
+    if metric is Metric.EUCLIDEAN:
+        apart = rows - asked
+        distances: NDArray[np.float64] = np.einsum("ij,ij->i", apart, apart)
+        return 1.0 / (1.0 + distances)
+    products: NDArray[np.float64] = rows @ asked
+    if metric is Metric.COSINE:
+        products = products / (np.linalg.norm(rows, axis=1) * np.linalg.norm(asked))
+    return (1.0 + products) / 2.0

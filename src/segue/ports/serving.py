@@ -17,7 +17,6 @@ from segue.model import (
     Filter,
     Hit,
     Instance,
-    Item,
     Key,
     Opened,
     Page,
@@ -77,8 +76,10 @@ class ControlNode(Protocol):
 class Writes(Protocol):
     """The application's writes, with their marks in the same transaction. Usable from several threads."""
 
-    def upsert(self, items: Sequence[Item], own: StorageMode) -> Written:
-        """Write items with distinct keys in one transaction; marks are left when the control node or `own` says so.
+    def upsert(self, rows: Sequence[Mapping[str, Any]], own: StorageMode) -> Written:
+        """Write rows {key, vector, properties}, with distinct keys in order, in one transaction.
+
+        Marks are left when the control node or `own` says so.
 
         Raises:
             RetryableError: Not known to be committed; writing again is harmless.
@@ -86,7 +87,7 @@ class Writes(Protocol):
         ...
 
     def delete(self, keys: Sequence[Key], own: StorageMode, *, missing_ok: bool) -> Written:
-        """Delete items in one transaction, with their relationships; their marks stay.
+        """Delete items, keys distinct and in order, in one transaction, with their relationships; their marks stay.
 
         Raises:
             UnknownKey: Some key has no item, and `missing_ok` is false; nothing is deleted.

@@ -1,0 +1,328 @@
+"""A vector search as the storage mode has it: by Neo4j, or by Milvus behind the read fence. Begin reading at `Search.search`.
+
+What Milvus acknowledged is visible only some time later, and differs from replica to replica. So a key whose mark is open is
+never taken from Milvus: it is read from Neo4j together with its mark, and scored here. The marks close only when every
+replica shows the row (DESIGN: U = Δ + D_F + slack). Knows ports only, and starts no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from segue.breaker import Breaker
+from segue.errors import RetryableError, SegueError
+from segue.model import Filter, Freshness, Hit, Key, Metric, Opened, Page, SourceSpec, StorageMode, StoreName, Vectors
+from segue.pipelines.filters import matches
+from segue.pipelines.scores import exact_scores
+from segue.pipelines.values import plain_properties
+from segue.ports import Candidates, Fence, Meter, Nearest, Pending, Vector
+from segue.traffic.modes import ModeFollower, View
+from segue.traffic.shadow_read import ErrorBudget, ShadowReads
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a search may take.
+
+    Attributes:
+        milvus_seconds: How long Milvus may take before Neo4j answers.
+        neo4j_seconds: How long Neo4j's own vector search may take.
+        margin: How many more rows than wanted Milvus is asked for, to stand in for those that the fence takes out.
+        most_open: The most open marks that stand between a reader and Milvus; with more, Neo4j answers.
+        bounded_seconds: How old the marks kept in memory may be under bounded freshness.
+    """
+
+    milvus_seconds: float = 0.5
+    neo4j_seconds: float = 10.0
+    margin: int = 10
+    most_open: int = 2_000
+    bounded_seconds: float = 1.0
+
+
+class Fallback(StrEnum):
+    """Why Neo4j answers a search that Milvus should have answered."""
+
+    MODE_CHANGED = "mode_changed"
+    BREAKER_OPEN = "breaker_open"
+    MILVUS_FAILED = "milvus_failed"
+    TOO_MANY_OPEN = "too_many_open"
+    PAGE_USED_UP = "page_used_up"
+
+
+class _FellBack(Exception):
+    """Milvus cannot answer this search, so Neo4j does."""
+
+    def __init__(self, reason: Fallback) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One search, as the caller asked it."""
+
+    vector: Vector
+    k: int
+    conditions: Filter
+
+
+class Search:
+    """Answers vector searches of one collection. Usable from several threads.
+
+    Args:
+        spec: What its items look like.
+        nearest: Neo4j's own vector search.
+        candidates: Milvus, searched.
+        fence: The open marks.
+        follower: The storage mode this instance acts by.
+        breaker: Keeps a Milvus that is down from being asked.
+        shadow: Asks the other side too, for a sample.
+        budget: Is told how Milvus does.
+        meter: Counts.
+        clock: A monotonic clock, in seconds.
+        limits: What a search may take.
+    """
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        nearest: Nearest,
+        candidates: Candidates,
+        fence: Fence,
+        follower: ModeFollower,
+        breaker: Breaker,
+        shadow: ShadowReads,
+        budget: ErrorBudget,
+        meter: Meter,
+        clock: Callable[[], float],
+        limits: Limits,
+    ) -> None:
+        self._spec = spec
+        self._nearest = nearest
+        self._candidates = candidates
+        self._fence = fence
+        self._follower = follower
+        self._breaker = breaker
+        self._shadow = shadow
+        self._budget = budget
+        self._meter = meter
+        self._clock = clock
+        self._limits = limits
+        self._overlay = _Overlay(spec, fence, limits.most_open)
+        self._remembered = _Remembered(fence, clock, limits)
+
+    def search(self, vector: Vector, k: int, conditions: Filter, freshness: Freshness) -> list[Hit]:
+        """Return the k nearest items that meet the conditions, nearest first.
+
+        Answered by Neo4j when the lower of the two modes says so, and whenever Milvus fails, is slow, or cannot be trusted
+        alone; an error is raised only when Neo4j fails too, or when its marks cannot be read.
+
+        Raises:
+            RetryableError: Neo4j does not answer.
+        """
+        asked = _Asked(vector, k, conditions)
+        began = self._clock()
+        with self._follower.acting() as view:
+            hits, store = self._by_mode(asked, freshness, view)
+            self._meter.searched(store, view.reads, self._clock() - began)
+            if view.reads is StorageMode.SHADOW_MILVUS and store is StoreName.MILVUS:
+                self._shadow.offer(vector, k, conditions, view.reads, hits, self._limits.neo4j_seconds)
+            return hits
+
+    def _by_mode(self, asked: _Asked, freshness: Freshness, view: View) -> tuple[list[Hit], StoreName]:
+        if view.reads.reads_milvus:
+            try:
+                return self._behind_the_fence(asked, freshness, view), StoreName.MILVUS
+            except _FellBack as fell_back:
+                self._meter.fell_back(fell_back.reason)
+        return self._by_neo4j(asked, view.reads), StoreName.NEO4J
+
+    def _by_neo4j(self, asked: _Asked, mode: StorageMode) -> list[Hit]:
+        began = self._clock()
+        try:
+            hits = self._nearest.nearest(asked.vector, asked.k, asked.conditions, self._limits.neo4j_seconds)
+        except SegueError as fault:
+            self._meter.failed(StoreName.NEO4J, "search", type(fault).__name__)
+            raise
+        self._meter.asked(StoreName.NEO4J, mode, self._clock() - began)
+        return hits
+
+    def _behind_the_fence(self, asked: _Asked, freshness: Freshness, view: View) -> list[Hit]:
+        """Combine what Milvus shows with what the fence says of keys that changed a while ago.
+
+        1. Send the search to Milvus; read the fence meanwhile.
+        2. The fence came too late: send the search again, the fence stays good.
+        3. The mode has changed, or too much is open: Neo4j answers.
+        4. A key whose mark is open is as the fence read it; every other key is as Milvus shows it.
+        5. Fewer than k of Milvus's rows are left of a full page: Neo4j answers.
+        """
+        pending = self._ask_milvus(asked)
+        sent = self._clock()
+        opened = self._opened(freshness)
+        self._follower.saw(opened.control)
+        if not View(opened.control, view.own).reads.reads_milvus:
+            raise _FellBack(Fallback.MODE_CHANGED)
+        if opened.too_many:
+            raise _FellBack(Fallback.TOO_MANY_OPEN)
+        fence_seconds = self._clock() - sent
+        if fence_seconds > opened.control.times.fence and freshness is Freshness.STRICT:
+            self._meter.failed(StoreName.NEO4J, "fence", "late")
+            pending, sent = self._ask_milvus(asked), self._clock()
+        overlaid = self._overlaid(asked, opened)
+        self._meter.fenced(len(opened.marks), len(overlaid), fence_seconds)
+        shown = self._shown(pending, sent, view.reads)
+        trusted = [hit for hit in shown if hit.key not in opened.marks]
+        if len(trusted) < asked.k and len(shown) >= asked.k + self._limits.margin:
+            raise _FellBack(Fallback.PAGE_USED_UP)
+        return sorted([*trusted, *overlaid], key=lambda hit: -hit.score)[: asked.k]
+
+    def _ask_milvus(self, asked: _Asked) -> Pending:
+        if not self._breaker.allows():
+            raise _FellBack(Fallback.BREAKER_OPEN)
+        wanted = asked.k + self._limits.margin
+        try:
+            return self._candidates.search(asked.vector, wanted, asked.conditions, self._limits.milvus_seconds)
+        except SegueError as fault:
+            raise self._milvus_failed(fault) from fault
+
+    def _shown(self, pending: Pending, sent: float, mode: StorageMode) -> list[Hit]:
+        try:
+            shown = pending.result()
+        except SegueError as fault:
+            raise self._milvus_failed(fault) from fault
+        self._meter.asked(StoreName.MILVUS, mode, self._clock() - sent)
+        self._breaker.succeeded()
+        self._budget.spent(ok=True)
+        return shown
+
+    def _milvus_failed(self, fault: SegueError) -> _FellBack:
+        self._meter.failed(StoreName.MILVUS, "search", type(fault).__name__)
+        self._breaker.failed()
+        self._budget.spent(ok=False)
+        return _FellBack(Fallback.MILVUS_FAILED)
+
+    def _opened(self, freshness: Freshness) -> Opened:
+        """Read the fence, once more when the first try fails: a leader that has just changed answers the second."""
+        read = self._remembered.read if freshness is Freshness.BOUNDED else self._read
+        try:
+            return read()
+        except RetryableError as fault:
+            self._meter.failed(StoreName.NEO4J, "fence", type(fault).__name__)
+        return read()
+
+    def _read(self) -> Opened:
+        return self._fence.read(self._limits.most_open)
+
+    def _overlaid(self, asked: _Asked, opened: Opened) -> list[Hit]:
+        """Return the items under open marks that meet the conditions, scored exactly."""
+        if not opened.marks:
+            return []
+        keys, vectors, properties = self._overlay.items(opened)
+        if not keys:
+            return []
+        scores = exact_scores(self._spec.metric, asked.vector, vectors)
+        # Only the nearest can come into the answer, so the others' conditions need no look.
+        nearest = np.argsort(-scores) if asked.conditions else np.argsort(-scores)[: asked.k]
+        hits: list[Hit] = []
+        for place in nearest:
+            values = properties[place]
+            if matches(asked.conditions, {self._spec.key: keys[place], **values}):
+                hits.append(Hit(keys[place], float(scores[place]), values, StoreName.NEO4J))
+                if len(hits) == asked.k:
+                    break
+        return hits
+
+
+class _Remembered:
+    """The fence as it was a moment ago, for bounded freshness: read anew when it is too old."""
+
+    def __init__(self, fence: Fence, clock: Callable[[], float], limits: Limits) -> None:
+        self._fence = fence
+        self._clock = clock
+        self._limits = limits
+        self._mutex = threading.Lock()
+        self._opened: Opened | None = None
+        self._good_until = 0.0
+
+    def read(self) -> Opened:
+        """Return what was read `bounded_seconds` ago at most.
+
+        Raises:
+            RetryableError: It is older than that, and Neo4j does not answer.
+        """
+        with self._mutex:
+            # Counted from before the reading, so that nothing is ever older than said.
+            now = self._clock()
+            if self._opened is None or now >= self._good_until:
+                self._opened = self._fence.read(self._limits.most_open)
+                self._good_until = now + self._limits.bounded_seconds
+            return self._opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An item as it was under a token; no vector where there is no item that can be found."""
+
+    version: str
+    vector: Vectors | None
+    properties: dict[str, Any]
+
+
+class _Overlay:
+    """The items under open marks; those of acknowledged marks are kept by their token.
+
+    While a mark is not acknowledged its token says nothing of the item, whose change may not be visible yet: such items come
+    with the fence, every time (model: V9f, V9g).
+    """
+
+    def __init__(self, spec: SourceSpec, fence: Fence, most: int) -> None:
+        self._names = spec.property_names
+        self._cosine = spec.metric is Metric.COSINE
+        self._fence = fence
+        self._most = most
+        self._kept: dict[Key, _Kept] = {}
+
+    def items(self, opened: Opened) -> tuple[list[Key], Vectors, list[dict[str, Any]]]:
+        """Return keys, vectors of shape (keys, dimension), and properties of the items that a search can find."""
+        fresh = self._of_page(opened.page, {})
+        kept, found = self._kept, dict[Key, _Kept]()
+        unknown: dict[Key, str] = {}
+        for key, mark in opened.marks.items():
+            if not mark.acknowledged:
+                item = fresh.get(key)
+                if item is not None:
+                    found[key] = item
+            elif (known := kept.get(key)) is not None and known.version == mark.version:
+                found[key] = known
+            else:
+                unknown[key] = mark.version
+        if unknown:
+            found |= self._learn(unknown, opened.marks)
+        rows = [(key, item) for key, item in found.items() if item.vector is not None]
+        vectors = [item.vector for _, item in rows if item.vector is not None]
+        matrix = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+        return [key for key, _ in rows], matrix, [item.properties for _, item in rows]
+
+    def _learn(self, versions: dict[Key, str], open_keys: Collection[Key]) -> dict[Key, _Kept]:
+        """Read items anew and keep them; what is read later than its mark is no older than its token."""
+        read = self._of_page(self._fence.items(list(versions)), versions)
+        learnt = {key: read.get(key) or _Kept(version, None, {}) for key, version in versions.items()}
+        if len(self._kept) > 2 * self._most:
+            self._kept = {key: item for key, item in self._kept.items() if key in open_keys}
+        self._kept |= learnt
+        return learnt
+
+    def _of_page(self, page: Page, versions: dict[Key, str]) -> dict[Key, _Kept]:
+        found = {}
+        for place, key in enumerate(page.keys):
+            vector = page.vectors[place]
+            if np.isfinite(vector).all() and (vector.any() or not self._cosine):
+                properties = plain_properties(self._names, page.properties[place])
+                found[key] = _Kept(versions.get(key, ""), vector, properties)
+        return found
