@@ -1,5 +1,52 @@
-"""Segue moves a live service's vector search from Neo4j to Milvus. The library's public names, nothing else."""
+"""Segue moves a live service's vector search from Neo4j to Milvus. The library's public names, nothing else.
+
+They are imported when they are asked for, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segue.bootstrap.library import connect, connect_async
+    from segue.errors import InvalidInput, RetryableError, SegueError, UnknownKey
+    from segue.model import Freshness, Hit, Item, StorageMode, StoreName
+    from segue.ports import Backlog
+    from segue.traffic.dual_write import AsyncDualWriteStore, DualWriteStore
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+_HOMES = {
+    "segue.bootstrap.library": ("connect", "connect_async"),
+    "segue.errors": ("InvalidInput", "RetryableError", "SegueError", "UnknownKey"),
+    "segue.model": ("Freshness", "Hit", "Item", "StorageMode", "StoreName"),
+    "segue.ports": ("Backlog",),
+    "segue.traffic.dual_write": ("AsyncDualWriteStore", "DualWriteStore"),
+}
+
+__all__ = [
+    "AsyncDualWriteStore",
+    "Backlog",
+    "DualWriteStore",
+    "Freshness",
+    "Hit",
+    "InvalidInput",
+    "Item",
+    "RetryableError",
+    "SegueError",
+    "StorageMode",
+    "StoreName",
+    "UnknownKey",
+    "__version__",
+    "connect",
+    "connect_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    message = f"module 'segue' has no attribute {name!r}"
+    raise AttributeError(message)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from segue.errors import ConfigError
-from segue.model import KeyType, Metric, PropertyType
+from segue.model import KeyType, Metric, PropertyType, StorageMode
 
 DEFAULT_PATH = Path("segue.toml")
 
@@ -29,6 +29,8 @@ PLAIN_VARIABLES = {
     "SEGUE_WORKERS": ("backfill", "workers"),
     "SEGUE_BATCH_SIZE": ("backfill", "batch_size"),
     "SEGUE_PATIENCE_SECONDS": ("backfill", "patience_seconds"),
+    "STORAGE_MODE": ("application", "storage_mode"),
+    "STORAGE_MODE_FILE": ("application", "storage_mode_file"),
 }
 """Environment names that set one setting each: the stores' own customary ones, and `SEGUE_…`."""
 
@@ -103,6 +105,44 @@ class RelaySettings(_Section):
     window_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class ApplicationSettings(_Section):
+    """What an instance of the application adds to what the control node says: a mode of its own, or a file that holds one.
+
+    Searches follow the lower of both modes; writes leave marks when either says so. A file is read again while the application
+    runs, so that a mounted ConfigMap takes effect without a restart.
+    """
+
+    storage_mode: StorageMode | None = None
+    storage_mode_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.storage_mode is not None and self.storage_mode_file is not None:
+            message = "STORAGE_MODE and STORAGE_MODE_FILE are both given; which of them counts cannot be told"
+            raise ValueError(message)
+        return self
+
+
+class SearchSettings(_Section):
+    """How an application's searches are made, and the times of the read fence.
+
+    `milvus_seconds`: how long Milvus may take before Neo4j answers. `neo4j_seconds`: how long Neo4j may take. `margin`: how many
+    more rows than wanted Milvus is asked for. `most_open`: with more open marks Neo4j answers. `bounded_seconds`: how old marks
+    kept in memory may be under bounded freshness. `ef`: HNSW's search width, at least 64 and twice k where it is not given.
+    `oversample`: how many more than wanted Neo4j's index is asked for, which raises its recall. `shadow_rate`: the share of
+    searches that are asked of both sides in `shadow_milvus`.
+    """
+
+    milvus_seconds: Annotated[float, Field(gt=0)] = 0.5
+    neo4j_seconds: Annotated[float, Field(gt=0)] = 10.0
+    margin: Annotated[int, Field(ge=0, le=1_000)] = 10
+    most_open: Annotated[int, Field(ge=1)] = 2_000
+    bounded_seconds: Annotated[float, Field(gt=0)] = 1.0
+    ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    oversample: Annotated[int, Field(ge=0, le=10_000)] = 0
+    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
 class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
@@ -140,6 +180,8 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
+    application: ApplicationSettings = ApplicationSettings()
+    search: SearchSettings = SearchSettings()
     collections: tuple[CollectionSettings, ...] = ()
 
     @model_validator(mode="after")

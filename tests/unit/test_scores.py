@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from segue.model import Metric
-from segue.pipelines.scores import MILVUS_METRIC, neo4j_score
+from segue.pipelines.scores import MILVUS_METRIC, exact_scores, neo4j_score
 
 VECTORS = arrays.arrays(np.float64, 8, elements=st.floats(-100, 100)).filter(lambda vector: bool(np.linalg.norm(vector) > 1e-3))
 
@@ -51,3 +53,17 @@ def test_the_nearest_stays_the_nearest(metric: Metric, distances: list[float]) -
 def test_every_metric_has_one_in_milvus() -> None:
     """Milvus's own names, one for each of ours."""
     assert MILVUS_METRIC == {Metric.COSINE: "COSINE", Metric.EUCLIDEAN: "L2", Metric.DOT: "IP"}
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_exact_scores_are_those_of_single_pairs(metric: Metric) -> None:
+    """A whole matrix at once scores as each of its rows by itself, by the written-out formula."""
+    choose = np.random.default_rng(7)
+    asked = choose.standard_normal(5).astype(np.float32)
+    rows = choose.standard_normal((4, 5)).astype(np.float32)
+    for row, score in zip(rows, exact_scores(metric, asked, rows), strict=True):
+        product = sum(float(a) * float(b) for a, b in zip(asked, row, strict=True))
+        length = math.sqrt(sum(float(a) ** 2 for a in asked)) * math.sqrt(sum(float(b) ** 2 for b in row))
+        apart = sum((float(a) - float(b)) ** 2 for a, b in zip(asked, row, strict=True))
+        wanted = {Metric.COSINE: (1 + product / length) / 2, Metric.DOT: (1 + product) / 2, Metric.EUCLIDEAN: 1 / (1 + apart)}
+        assert score == pytest.approx(wanted[metric], abs=1e-12)

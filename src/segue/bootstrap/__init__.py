@@ -34,6 +34,7 @@ from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
 if TYPE_CHECKING:
+    from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
 
 PROOF_SECONDS = 90.0
@@ -69,7 +70,7 @@ def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
     from segue.stores.neo4j_catalog import Neo4jCatalog  # noqa: PLC0415
     from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
 
-    with _open_neo4j(settings) as connection:
+    with open_neo4j(settings) as connection:
         source = Neo4jSource(connection)
         source.identity()
         yield source, Neo4jCatalog(connection)
@@ -82,12 +83,13 @@ def open_capture(settings: Settings, collection: CollectionSettings) -> Iterator
     Raises:
         SegueError: It does not answer, or refuses the credentials.
     """
-    with _open_neo4j(settings) as connection:
+    with open_neo4j(settings) as connection:
         yield _capture(connection, collection)
 
 
 @contextmanager
-def _open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
+def open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
+    """Open a driver on Neo4j, which connects at its first query."""
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
     neo4j = settings.neo4j
@@ -105,9 +107,13 @@ def _open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
 
 
 @contextmanager
-def _open_sink(settings: Settings) -> Iterator[Sink]:
+def open_milvus(settings: Settings) -> Iterator[MilvusConnection]:
+    """Connect to Milvus.
+
+    Raises:
+        SegueError: It does not answer, refuses the token, or has no such database.
+    """
     from segue.stores.milvus_connection import MilvusConnection  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
 
     milvus = settings.milvus
     token = milvus.token.get_secret_value() if milvus.token else ""
@@ -119,6 +125,14 @@ def _open_sink(settings: Settings) -> Iterator[Sink]:
         timeout_seconds=milvus.request_timeout_seconds,
     )
     with connection:
+        yield connection
+
+
+@contextmanager
+def _open_sink(settings: Settings) -> Iterator[Sink]:
+    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+
+    with open_milvus(settings) as connection:
         yield MilvusSink(connection)
 
 
@@ -142,7 +156,7 @@ def migrate(
     Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise the source is taken to
     stand still.
     """
-    with open_stores(settings) as stores, _open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
+    with open_stores(settings) as stores, open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
         beside = _beside(settings, collection, connection, progress, stop)
         try:
             outcome = _backfill(settings, collection, stores, progress, stop, beside).run(state, restart=restart)
@@ -162,13 +176,13 @@ def relay(
     Raises:
         ConfigError: The collection is not there yet.
     """
-    with _open_neo4j(settings) as connection, _open_sink(settings) as sink:
+    with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
             message = f"there is no collection {collection.name!r} in Milvus to relay to"
             raise ConfigError(message, hint="`segue migrate-embeddings` makes it; the marks wait until then.")
         spec = as_laid_out(source_spec(collection), names)
-        layout = _lay_out(collection)(spec)
+        layout = lay_out(collection)(spec)
         sink.find(layout)
         marks = _marks(connection, collection)
         times = settings.relay
@@ -227,7 +241,7 @@ def _backfill(
     job = Job(
         collection=collection.name,
         spec=source_spec(collection),
-        lay_out=_lay_out(collection),
+        lay_out=lay_out(collection),
         batch_size=None if settings.backfill.batch_size == "auto" else settings.backfill.batch_size,
         items_per_range=settings.backfill.items_per_range,
         tool_version=__version__,
@@ -238,7 +252,8 @@ def _backfill(
     return Backfill(job, stores.source, stores.sink, workers, progress, stop)
 
 
-def _lay_out(collection: CollectionSettings) -> Callable[[SourceSpec], Layout]:
+def lay_out(collection: CollectionSettings) -> Callable[[SourceSpec], Layout]:
+    """Return what lays a collection out, given its source with the properties' types as they are."""
     return partial(
         make_layout,
         name=collection.name,
