@@ -91,7 +91,11 @@ class Declared:
         )
         self.breaker_open = self._gauge("segue_breaker_open", "1 while Milvus is not asked because it failed, else 0.")
         self.store_errors = self._counter(
-            "segue_store_errors_total", "Failures of a store; the kind is the error's class.", "store", "operation", "kind"
+            "segue_store_errors_total",
+            "Failures of a store; the kind is the error's class, or `late`.",
+            "store",
+            "operation",
+            "kind",
         )
 
         self.write_attempts = self._counter("dual_write_attempts_total", "Items that were to be written to a store.", "store")
