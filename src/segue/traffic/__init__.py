@@ -1,0 +1,1 @@
+"""What runs inside the application, while its users wait or beside them."""
