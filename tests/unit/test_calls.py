@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def test_items_that_neo4j_would_refuse_are_refused_first(items: list[Any], words
 
 def test_properties_of_every_kind_that_neo4j_holds_pass() -> None:
     """Dates and lists among them; None, which takes a property away; and bytes."""
-    properties = {"a": "x", "b": 1, "c": 1.5, "d": True, "e": None, "f": [1, 2], "g": datetime.date(2026, 1, 2), "h": b"x"}
+    properties = {"a": "x", "b": 1, "c": 1.5, "d": True, "e": None, "f": [1, 2], "g": dt.date(2026, 1, 2), "h": b"x"}
     assert checked_items([Item("a", [1, 2, 3], properties)], SPEC, 512)[0]["properties"] == properties
 
 
