@@ -35,7 +35,6 @@ from segue.traffic.shadow_read import ErrorBudget, ShadowReads
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from segue.stores.neo4j_connection import Neo4jConnection
 
 LOOK_SECONDS = 0.5
 """Between looks at the storage mode; a change must take effect within a second."""

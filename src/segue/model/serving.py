@@ -46,6 +46,16 @@ class StoreName(StrEnum):
     MILVUS = "milvus"
 
 
+class Fallback(StrEnum):
+    """Why Neo4j answers a search that Milvus should have answered."""
+
+    MODE_CHANGED = "mode_changed"
+    BREAKER_OPEN = "breaker_open"
+    MILVUS_FAILED = "milvus_failed"
+    TOO_MANY_OPEN = "too_many_open"
+    PAGE_USED_UP = "page_used_up"
+
+
 class Freshness(StrEnum):
     """How new what a search finds must be.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segue.model import (
     Control,
+    Fallback,
     FenceTimes,
     Filter,
     Hit,
@@ -121,7 +122,13 @@ class Nearest(Protocol):
 
 
 class Pending(Protocol):
-    """A search on its way."""
+    """A search on its way.
+
+    Attributes:
+        seconds: How long the sink took to answer, from sending; known once `result` has returned.
+    """
+
+    seconds: float
 
     def result(self) -> list[Hit]:
         """Wait for the answer: distinct keys, nearest first.
@@ -175,7 +182,7 @@ class Meter(Protocol):
         """A user has an answer, which came from this store."""
         ...
 
-    def fell_back(self, reason: str) -> None:
+    def fell_back(self, reason: Fallback) -> None:
         """Neo4j answers a search that Milvus should have answered."""
         ...
 

@@ -21,7 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from segue.errors import ConfigError
-from segue.model import Control, StorageMode, StoreName
+from segue.model import Control, Fallback, StorageMode, StoreName
 from segue.ports import Backlog
 
 LATENCY_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
@@ -165,6 +165,8 @@ class Declared:
         for store in StoreName:
             self.write_attempts.labels(collection, store)
             self.write_successes.labels(collection, store)
+        for reason in Fallback:
+            self.fallbacks.labels(collection, reason)
         for alone in (self.lag, self.fence_latency, self.shadow_overlap, self.shadow_score_error):
             alone.labels(collection)
         for counted in (self.fence_overlaid, self.shadow_skipped):
@@ -235,7 +237,7 @@ class Metrics:
         self._on.search_latency.labels(self._collection, mode, store).observe(1_000 * seconds)
         self._on.searches.labels(self._collection, mode, store).inc()
 
-    def fell_back(self, reason: str) -> None:
+    def fell_back(self, reason: Fallback) -> None:
         """See `ports.Meter`; `reason` is one of few."""
         self._on.fallbacks.labels(self._collection, reason).inc()
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from segue.breaker import Breaker
 from segue.errors import RetryableError, SegueError
-from segue.model import Filter, Freshness, Hit, Key, Metric, Opened, Page, SourceSpec, StorageMode, StoreName, Vectors
+from segue.model import Fallback, Filter, Freshness, Hit, Key, Metric, Opened, Page, SourceSpec, StorageMode, StoreName, Vectors
 from segue.pipelines.filters import matches
 from segue.pipelines.scores import exact_scores
 from segue.pipelines.values import plain_properties
@@ -43,16 +42,6 @@ class Limits:
     margin: int = 10
     most_open: int = 2_000
     bounded_seconds: float = 1.0
-
-
-class Fallback(StrEnum):
-    """Why Neo4j answers a search that Milvus should have answered."""
-
-    MODE_CHANGED = "mode_changed"
-    BREAKER_OPEN = "breaker_open"
-    MILVUS_FAILED = "milvus_failed"
-    TOO_MANY_OPEN = "too_many_open"
-    PAGE_USED_UP = "page_used_up"
 
 
 class _FellBack(Exception):
@@ -173,10 +162,11 @@ class Search:
         fence_seconds = self._clock() - sent
         if fence_seconds > opened.control.times.fence and freshness is Freshness.STRICT:
             self._meter.failed(StoreName.NEO4J, "fence", "late")
-            pending, sent = self._ask_milvus(asked), self._clock()
+            self._budget.spent(ok=False)
+            pending = self._ask_milvus(asked)
         overlaid = self._overlaid(asked, opened)
         self._meter.fenced(len(opened.marks), len(overlaid), fence_seconds)
-        shown = self._shown(pending, sent, view.reads)
+        shown = self._shown(pending, view.reads)
         trusted = [hit for hit in shown if hit.key not in opened.marks]
         if len(trusted) < asked.k and len(shown) >= asked.k + self._limits.margin:
             raise _FellBack(Fallback.PAGE_USED_UP)
@@ -191,12 +181,12 @@ class Search:
         except SegueError as fault:
             raise self._milvus_failed(fault) from fault
 
-    def _shown(self, pending: Pending, sent: float, mode: StorageMode) -> list[Hit]:
+    def _shown(self, pending: Pending, mode: StorageMode) -> list[Hit]:
         try:
             shown = pending.result()
         except SegueError as fault:
             raise self._milvus_failed(fault) from fault
-        self._meter.asked(StoreName.MILVUS, mode, self._clock() - sent)
+        self._meter.asked(StoreName.MILVUS, mode, pending.seconds)
         self._breaker.succeeded()
         self._budget.spent(ok=True)
         return shown
