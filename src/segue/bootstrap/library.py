@@ -158,7 +158,7 @@ def _own_mode(settings: Settings) -> OwnMode:
 
 
 class _LateMilvus:
-    """`Candidates` over a Milvus that may not be there yet, or not any more; opened beside the application, never by a search."""
+    """`Candidates` over a Milvus that may not be there yet, or not any more; no search ever waits for its opening."""
 
     def __init__(self, settings: Settings, one: CollectionSettings, spec: SourceSpec) -> None:
         self._settings = settings
@@ -244,7 +244,7 @@ class _Heartbeat:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self._beat()
-            except Exception:  # an instance that stopped following the mode would hold every change up
+            except Exception:  # noqa: BLE001  # an instance that stopped following the mode would hold every change up
                 _log.exception("following the storage mode failed; trying again")
 
     def _beat(self) -> None:
@@ -303,7 +303,7 @@ class _RelayThread:
                 bootstrap.relay(self._settings, self._one, self, self._stop, until_drained=False, meter=self._meter)
             except SegueError as fault:
                 _log.warning("relay: %s; trying again", fault)
-            except Exception:
+            except Exception:  # noqa: BLE001  # the marks wait, and nobody else may be there to take them
                 _log.exception("relay: failed; trying again")
             self._stop.wait(RETRY_SECONDS)
 

@@ -1,4 +1,4 @@
-"""What an application holds: writes to Neo4j that mark, searches that follow the storage mode. Begin reading at `DualWriteStore`.
+"""What an application holds: writes to Neo4j that mark, searches that follow the mode. Begin at `DualWriteStore`.
 
 A write is one Neo4j transaction and never touches Milvus; the relay carries it over. Owns the checks of a call's arguments and
 the bounded wait for Milvus. Knows ports only; what is opened and closed with it is the composition root's.
