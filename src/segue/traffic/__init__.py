@@ -1,0 +1,1 @@
+"""What runs inside the application, while a user waits: knows ports only, and nothing of the phases."""
