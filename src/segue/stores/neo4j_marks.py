@@ -25,11 +25,12 @@ _SCHEMA = (
     "CREATE CONSTRAINT segue_control IF NOT EXISTS FOR (c:SegueControl) REQUIRE c.collection IS UNIQUE",
     "CREATE CONSTRAINT segue_lease IF NOT EXISTS FOR (l:SegueLease) REQUIRE (l.collection, l.part) IS UNIQUE",
     "CREATE CONSTRAINT segue_relay IF NOT EXISTS FOR (r:SegueRelay) REQUIRE (r.collection, r.owner) IS UNIQUE",
+    "CREATE CONSTRAINT segue_instance IF NOT EXISTS FOR (i:SegueInstance) REQUIRE (i.collection, i.name) IS UNIQUE",
 )
 
 
 def prepare(connection: Neo4jConnection) -> None:
-    """Create the constraints that keep marks, leases and the control node single. Idempotent."""
+    """Create the constraints that keep marks, leases, the control node and instances single. Idempotent."""
     for statement in _SCHEMA:
         connection.write(lambda run, text=statement: run(text))  # type: ignore[misc]
 

@@ -1,0 +1,123 @@
+"""The control node in memory, for tests and the simulation.
+
+Each transaction is atomic, as Neo4j's lock on one node makes it; `pause` is called before it and before its reply is known,
+where others may come in between. Transactions of the application, a trigger and a copy are noted by whoever plays them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from segue.model import Control, FenceTimes, Instance, StorageMode
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    instance: Instance
+    until: float
+
+
+class MemoryControl:
+    """The `ControlNode` of one collection. Usable from several threads.
+
+    Args:
+        clock: The database's clock, in seconds.
+        pause: Called where others may come in between, with what is about to happen.
+
+    Attributes:
+        open_transactions: The application's transactions that are open now; theirs to keep.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], pause: Callable[[str], None] = lambda _: None) -> None:
+        self.open_transactions: set[str] = set()
+        self._clock = clock
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._control = Control()
+        self._trigger: str | None = None
+        self._library: str | None = None
+        self._copied_at: float | None = None
+        self._registered: dict[str, _Registered] = {}
+        self._tokens = itertools.count(1)
+
+    # --- what others write into the node
+
+    def triggered(self, *, is_installed: bool) -> str | None:
+        """Note that a trigger captures from now on, or that it does not; return its token."""
+        with self._lock:
+            self._trigger = f"trigger-{next(self._tokens)}" if is_installed else None
+            return self._trigger
+
+    def copy_ended(self, capture: str) -> None:
+        """Note a copy made under this capture as complete."""
+        with self._lock:
+            self._control = replace(self._control, copied=capture)
+            self._copied_at = self._clock()
+
+    # --- ControlNode
+
+    def read(self) -> Control:
+        """See `ControlNode`."""
+        self._pause("read the control node")
+        with self._lock:
+            return self._shown()
+
+    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+        """See `ControlNode`."""
+        self._pause("change the mode")
+        with self._lock:
+            now = self._control
+            if now.epoch != expected_epoch:
+                return None
+            kept = now.times if now.mode.reads_milvus and mode.reads_milvus else times
+            self._control = replace(now, mode=mode, epoch=now.epoch + 1, times=kept, reason=reason)
+            if not mode.marks:
+                self._library = None
+            changed = self._shown()
+        self._pause("the mode is changed")
+        return changed
+
+    def captured(self, epoch: int) -> Control:
+        """See `ControlNode`."""
+        self._pause("note the capture")
+        with self._lock:
+            now = self._control
+            if now.epoch == epoch and now.mode.marks and self._trigger is None and self._library is None:
+                self._library = f"library-{next(self._tokens)}"
+            return self._shown()
+
+    def renew(self, instance: Instance, seconds: float) -> Control:
+        """See `ControlNode`."""
+        self._pause("renew")
+        with self._lock:
+            now = self._clock()
+            self._registered = {name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds}
+            self._registered[instance.name] = _Registered(instance, now + seconds)
+            shown = self._shown()
+        self._pause("renewed")
+        return shown
+
+    def leave(self, name: str) -> None:
+        """See `ControlNode`."""
+        self._pause("leave")
+        with self._lock:
+            self._registered.pop(name, None)
+
+    def instances(self) -> list[Instance]:
+        """See `ControlNode`."""
+        self._pause("list the instances")
+        with self._lock:
+            live = [one.instance for one in self._registered.values() if one.until > self._clock()]
+            return sorted(live, key=lambda instance: instance.name)
+
+    def transactions(self) -> frozenset[str]:
+        """See `ControlNode`."""
+        self._pause("list the transactions")
+        return frozenset(self.open_transactions)
+
+    def _shown(self) -> Control:
+        ago = None if self._copied_at is None else self._clock() - self._copied_at
+        return replace(self._control, capture=self._trigger or self._library, copied_seconds_ago=ago)

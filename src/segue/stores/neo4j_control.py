@@ -1,0 +1,148 @@
+"""The control node in Neo4j and the instances registered beside it.
+
+Every method is one transaction at the leader: a member that lags would show an epoch that is over. Knows no gate and no
+barrier; when a mode may change is the cutover's business.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from segue.errors import FatalError
+from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.stores.cypher import query
+from segue.stores.neo4j_connection import Neo4jConnection, Transaction
+
+CONTROL_FIELDS = (
+    "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
+    "timestamp() - c.copied_at, c.reason"
+)
+"""What `control_of` reads, of a node `c` that may be null."""
+
+
+def control_of(row: Sequence[Any]) -> Control:
+    """Return the control node that a row of `CONTROL_FIELDS` shows.
+
+    Raises:
+        FatalError: Its mode is none.
+    """
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, reason = row
+    try:
+        storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
+    except ValueError:
+        known = ", ".join(StorageMode)
+        message = f"a :SegueControl node says mode {mode!r}, which is none of {known}"
+        raise FatalError(
+            message, hint="Somebody changed it by hand: set the property `mode` right, then `segue mode set`."
+        ) from None
+    return Control(
+        mode=storage_mode,
+        epoch=epoch or 0,
+        times=FenceTimes() if window is None else FenceTimes(visible / 1000, fence / 1000, (window - visible - fence) / 1000),
+        capture=trigger or library,
+        copied=copied,
+        copied_seconds_ago=None if copied is None or copied_ago is None else copied_ago / 1000,
+        reason=reason or "",
+    )
+
+
+class Neo4jControl:
+    """The `ControlNode` of one collection. Usable from several threads.
+
+    Its constraints are made by `neo4j_marks.prepare`; without them two changes at once could make two nodes.
+
+    Args:
+        connection: The database the items are in.
+        collection: Whose control node.
+    """
+
+    def __init__(self, connection: Neo4jConnection, collection: str) -> None:
+        self._connection = connection
+        self._collection = collection
+
+    def read(self) -> Control:
+        """See `ControlNode`."""
+        return self._connection.write(self._read)
+
+    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+        """See `ControlNode`."""
+        # A transaction whose commit was not answered is run again by the driver, and must know its own work.
+        changed_by = str(uuid.uuid4())
+
+        def work(transaction: Transaction) -> Control | None:
+            self._run(transaction, "control_lock")
+            now = self._read(transaction)
+            if now.epoch != expected_epoch:
+                is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
+                return now if is_ours else None
+            kept = now.times if now.mode.reads_milvus and mode.reads_milvus else times
+            self._run(
+                transaction,
+                "control_change",
+                mode=mode.value,
+                marks=mode.marks,
+                epoch=expected_epoch + 1,
+                reason=reason,
+                changed_by=changed_by,
+                visible_ms=_ms(kept.visible),
+                fence_ms=_ms(kept.fence),
+                window_ms=_ms(kept.window),
+            )
+            return self._read(transaction)
+
+        return self._connection.write(work)
+
+    def captured(self, epoch: int) -> Control:
+        """See `ControlNode`."""
+        marking = [mode.value for mode in StorageMode if mode.marks]
+
+        def work(transaction: Transaction) -> Control:
+            self._run(transaction, "control_captured", epoch=epoch, marking=marking)
+            return self._read(transaction)
+
+        return self._connection.write(work)
+
+    def renew(self, instance: Instance, seconds: float) -> Control:
+        """See `ControlNode`."""
+        values = {
+            "name": instance.name,
+            "host": instance.host,
+            "own": instance.own.value if instance.own else None,
+            "epoch": instance.epoch,
+            "milliseconds": _ms(seconds),
+        }
+
+        def work(transaction: Transaction) -> Control:
+            self._run(transaction, "control_renew", **values)
+            return self._read(transaction)
+
+        return self._connection.write(work)
+
+    def leave(self, name: str) -> None:
+        """See `ControlNode`."""
+        self._connection.write(lambda transaction: self._run(transaction, "control_leave", name=name))
+
+    def instances(self) -> list[Instance]:
+        """See `ControlNode`."""
+        found = self._connection.write(lambda transaction: self._run(transaction, "control_instances"))
+        return [Instance(name, host, StorageMode(own) if own else None, epoch) for name, host, own, epoch in found]
+
+    def transactions(self) -> frozenset[str]:
+        """See `ControlNode`."""
+        database = self._connection.database
+        found = self._connection.write(lambda transaction: transaction(query("transactions"), database=database))
+        return frozenset(row[0] for row in found)
+
+    def _read(self, transaction: Transaction) -> Control:
+        text = query("control_read", fields=CONTROL_FIELDS)
+        return control_of(transaction(text, collection=self._collection)[0])
+
+    def _run(self, transaction: Transaction, file: str, /, **values: Any) -> list[list[Any]]:
+        return transaction(query(file), collection=self._collection, **values)
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * 1000)

@@ -1,0 +1,3 @@
+// An instance ends.
+MATCH (i:SegueInstance {collection: $collection, name: $name})
+DELETE i
