@@ -1,0 +1,48 @@
+"""Searches of stores that keep their connections open and are silent: given up in time, and answered again afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from faults.proxy import proxied
+from segue.errors import StoreTimeout
+from segue.sandbox import Endpoint
+from segue.stores.neo4j_connection import Neo4jConnection
+
+SECONDS = 0.5
+TWICE = "RETURN 2 * $half AS whole"
+
+
+def test_neo4j_that_falls_silent_is_given_up_in_time(newest_neo4j: Endpoint) -> None:
+    """Also by several threads at once, each after its own time; a server that speaks again is asked by a new driver."""
+    at = newest_neo4j
+    with (
+        proxied(at.uri) as (proxy, uri),
+        # A connection that is only being opened ends by its own time-out.
+        Neo4jConnection(
+            uri, username=at.username, password=at.password, database="neo4j", connect_timeout_seconds=2 * SECONDS
+        ) as connection,
+    ):
+        assert connection.ask(TWICE, {"half": 2}, seconds=5) == [[4]]
+        proxy.swallow()
+        waited: list[float] = []
+
+        def give_up() -> None:
+            begun = time.monotonic()
+            with pytest.raises(StoreTimeout, match="no answer within"):
+                connection.ask(TWICE, {"half": 2}, seconds=SECONDS, leader=True)
+            waited.append(time.monotonic() - begun)
+
+        threads = [threading.Thread(target=give_up) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(waited) == len(threads)
+        assert all(SECONDS <= one < SECONDS + 2 for one in waited), waited
+        proxy.cut()
+        proxy.mend()
+        assert connection.ask(TWICE, {"half": 3}, seconds=5) == [[6]]
