@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from faults.proxy import proxied
 from segue.errors import StoreTimeout
+from segue.model import KeyType, Metric, SourceSpec
+from segue.pipelines.layouts import Preset, make_layout
 from segue.sandbox import Endpoint
+from segue.stores.milvus_connection import MilvusConnection
+from segue.stores.milvus_search import MilvusCandidates
 from segue.stores.neo4j_connection import Neo4jConnection
 
 SECONDS = 0.5
@@ -46,3 +51,23 @@ def test_neo4j_that_falls_silent_is_given_up_in_time(newest_neo4j: Endpoint) -> 
         proxy.cut()
         proxy.mend()
         assert connection.ask(TWICE, {"half": 3}, seconds=5) == [[6]]
+
+
+def test_milvus_that_falls_silent_is_given_up_in_time(milvus_endpoint: Endpoint) -> None:
+    """Asking returns at once, waiting ends after the search's own time and names it."""
+    at = milvus_endpoint
+    spec = SourceSpec("ix", "Item", "id", KeyType.STRING, "v", 4, Metric.COSINE)
+    layout = make_layout(spec, name="nowhere", preset=Preset.SEGUE, m=16, ef_construction=200)
+    with (
+        proxied(at.uri) as (proxy, uri),
+        MilvusConnection(uri, token=f"{at.username}:{at.password}") as connection,
+    ):
+        candidates = MilvusCandidates(connection, layout, spec, lambda _, __: "")
+        proxy.swallow()
+        begun = time.monotonic()
+        pending = candidates.search(np.ones(4, np.float32), 10, (), SECONDS)
+        asked = time.monotonic()
+        with pytest.raises(StoreTimeout, match=r"within 0\.5 s"):
+            pending.result()
+        assert asked - begun < SECONDS / 2
+        assert SECONDS <= time.monotonic() - begun < SECONDS + 1

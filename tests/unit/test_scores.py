@@ -51,3 +51,9 @@ def test_the_nearest_stays_the_nearest(metric: Metric, distances: list[float]) -
 def test_every_metric_has_one_in_milvus() -> None:
     """Milvus's own names, one for each of ours."""
     assert MILVUS_METRIC == {Metric.COSINE: "COSINE", Metric.EUCLIDEAN: "L2", Metric.DOT: "IP"}
+
+
+@pytest.mark.parametrize(("cosine", "score"), [(1.0000001, 1.0), (-1.0000001, 0.0)])
+def test_a_cosine_beyond_one_is_rounding(cosine: float, score: float) -> None:
+    """Milvus's float32 arithmetic can give a little more than 1; no score leaves [0, 1]."""
+    assert neo4j_score(Metric.COSINE, cosine) == score
