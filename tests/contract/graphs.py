@@ -79,7 +79,7 @@ class Neo4jGraph:
         self.label = label
         self.source: Source = Neo4jSource(connection)
         self._driver = driver
-        self._connection = connection
+        self.connection = connection
 
     def create(self, *nodes: Mapping[str, Any]) -> None:
         """See `Graph`."""
@@ -101,7 +101,7 @@ class Neo4jGraph:
 
     def begin_anew(self) -> None:
         """See `Graph`."""
-        self.source = Neo4jSource(self._connection)
+        self.source = Neo4jSource(self.connection)
 
     def run(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a query that may write, and return its rows."""

@@ -12,6 +12,7 @@ from segue.errors import (
     DatabaseNotFound,
     DataError,
     SegueError,
+    StoreTimeout,
     StoreUnavailable,
     Throttled,
 )
@@ -30,13 +31,15 @@ from .sinks import Filled, layout_of, rows_of, scratch
         (49, "quota exceeded", Throttled),
         (2, "service unavailable", StoreUnavailable),
         (9, "deny to write: disk quota exceeded", StoreUnavailable),
+        (10001, "syncTimestamp Failed:context deadline exceeded", StoreTimeout),
+        (65535, "proxy TaskCondition context Done", StoreTimeout),
         (1100, "the length (514) of 0th string exceeds max length (512)", DataError),
         (65535, "the length(5) of float data should divide the dim(4)", DataError),
         (1100, "field author: check failed, the length exceeds the maximum", DataError),
     ],
 )
 def test_a_status_becomes_an_error(tmp_path: Path, code: int, message: str, error: type[SegueError]) -> None:
-    """By code and words: credentials, database, asking for less, not ready; anything else is the rows."""
+    """By code and words: credentials, database, asking for less, not ready, out of time; anything else is the rows."""
     with MilvusConnection(str(tmp_path / "milvus.db")) as connection:
         found = connection.refusal(code, message)
     assert type(found) is error

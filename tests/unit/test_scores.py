@@ -67,3 +67,9 @@ def test_exact_scores_are_those_of_single_pairs(metric: Metric) -> None:
         apart = sum((float(a) - float(b)) ** 2 for a, b in zip(asked, row, strict=True))
         wanted = {Metric.COSINE: (1 + product / length) / 2, Metric.DOT: (1 + product) / 2, Metric.EUCLIDEAN: 1 / (1 + apart)}
         assert score == pytest.approx(wanted[metric], abs=1e-12)
+
+
+@pytest.mark.parametrize(("cosine", "score"), [(1.0000001, 1.0), (-1.0000001, 0.0)])
+def test_a_cosine_beyond_one_is_rounding(cosine: float, score: float) -> None:
+    """Milvus's float32 arithmetic can give a little more than 1; no score leaves [0, 1]."""
+    assert neo4j_score(Metric.COSINE, cosine) == score

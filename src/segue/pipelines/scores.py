@@ -19,10 +19,13 @@ def neo4j_score(metric: Metric, milvus_distance: float) -> float:
     """Return the score Neo4j would give for what Milvus returned as `distance`.
 
     Cosine and dot: larger is nearer in both. Euclidean: Milvus's squared distance, smaller is nearer, becomes a score
-    where larger is nearer. `dot` equals Neo4j's cosine score only for vectors of norm 1.
+    where larger is nearer. `dot` equals Neo4j's cosine score only for vectors of norm 1. A cosine that rounding has carried
+    beyond 1 counts as 1.
     """
     if metric is Metric.EUCLIDEAN:
         return 1.0 / (1.0 + milvus_distance)
+    if metric is Metric.COSINE:
+        return (1.0 + max(-1.0, min(1.0, milvus_distance))) / 2.0
     return (1.0 + milvus_distance) / 2.0
 
 

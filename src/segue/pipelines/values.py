@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -49,6 +50,30 @@ def to_json(members: dict[str, Any]) -> bytes:
         message = "a number that is not finite, which JSON cannot hold"
         raise NotFiniteError(message)
     return packed
+
+
+def plain_properties(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Return Neo4j's values by name as a reader of Milvus's row gets them; missing ones (None) are left out.
+
+    What has no faithful form is never in Milvus, and stays as the driver gave it.
+    """
+    return {
+        name: value if type(value) in _SAME else _as_read(value)
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
+
+
+_SAME = {str, int, float, bool}
+
+
+def _as_read(value: Any) -> Any:
+    if type(value) is list:
+        return [one if type(one) in _SAME else _as_read(one) for one in value]
+    try:
+        return _plain(value)
+    except TypeError:
+        return value
 
 
 def _plain(value: object) -> object:

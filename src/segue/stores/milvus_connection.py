@@ -1,8 +1,8 @@
 """The one place that connects to Milvus and puts its errors into Segue's words.
 
-Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts, which
-carries requests built by `milvus_wire` without a client that copies and retries. Every call has a deadline; pymilvus's
-own retries (75 of them) are off, so that an outcome is known when it is reported.
+Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts and
+searches, which carries requests built by `milvus_wire` without a client that copies and retries. Every call has a deadline;
+pymilvus's own retries (75 of them) are off, so that an outcome is known when it is reported.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ _BUSY_CODES = {1, 2, 3, 4, 7, 9}
 
 _RATE_CODES = {8, 49}
 _DATABASE_CODES = {800}
+_OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
+"""The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
+
 _GRPC_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
@@ -72,11 +75,14 @@ class MilvusConnection:
         self.timeout_seconds = timeout_seconds
         self.lite = uri.endswith(".db")
         self._channel: grpc.Channel | None = None
+        self._stub: Any = None
         self._metadata = _metadata(token, database)
         if not self.lite:
             self._channel = _channel(uri, ca_file)
+            # Made once: it holds a callable for each of the service's methods.
+            self._stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
             self._await(self._channel, min(timeout_seconds, 10.0))
-            self._knock(self._channel)
+            self._knock()
         options = {"server_pem_path": str(ca_file)} if ca_file else {}
         with self.translated():
             self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
@@ -102,16 +108,29 @@ class MilvusConnection:
         Raises:
             FatalError: This is a Lite file, which has no channel of ours.
         """
-        if self._channel is None:
-            message = "a Milvus Lite file takes rows, not requests"
+        return self._send(self._requests().Upsert, request, self.timeout_seconds)
+
+    def send_search(self, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
+        """Send a prepared search request; returns at once.
+
+        Raises:
+            FatalError: This is a Lite file, which has no channel of ours.
+        """
+        return self._send(self._requests().Search, request, timeout_seconds)
+
+    def _requests(self) -> Any:
+        if self._stub is None:
+            message = "a Milvus Lite file takes calls of its client, not requests"
             raise FatalError(message)
-        stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
-        future: grpc.Future[Any] = stub.Upsert.future(request, timeout=self.timeout_seconds, metadata=self._metadata)
+        return self._stub
+
+    def _send(self, method: Any, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
+        future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
         return future
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Raise Segue's errors for pymilvus's and gRPC's."""
+    def translated(self, timeout_seconds: float | None = None) -> Iterator[None]:
+        """Raise Segue's errors for pymilvus's and gRPC's; a deadline is named as given, else as every request's."""
         try:
             yield
         except (DataNotMatchException, DataTypeNotMatchException) as fault:
@@ -121,7 +140,7 @@ class MilvusConnection:
         except MilvusException as fault:
             raise self.refusal(fault.code, fault.message or str(fault)) from fault
         except grpc.RpcError as fault:
-            raise self._failure(fault) from fault
+            raise self._failure(fault, timeout_seconds or self.timeout_seconds) from fault
 
     def refusal(self, code: int, message: str) -> SegueError:
         """Return the error for a status the server answered with."""
@@ -136,9 +155,11 @@ class MilvusConnection:
             return Throttled(f"{where} asks for less: {text}")
         if code in _BUSY_CODES or "fail connecting" in lowered:
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
+        if any(sign in lowered for sign in _OUT_OF_TIME):
+            return StoreTimeout(f"{where} gave no answer in time: {text}", hint=_TIME_HINT)
         return DataError(f"{where} refuses the request: {text} (code {code})")
 
-    def _failure(self, fault: grpc.RpcError) -> SegueError:
+    def _failure(self, fault: grpc.RpcError, timeout_seconds: float) -> SegueError:
         where = f"Milvus at {self.uri}"
         # What the library raises is a Call too, which its types do not say.
         code = getattr(fault, "code", lambda: None)()
@@ -146,8 +167,7 @@ class MilvusConnection:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            hint = "Is it overloaded, or the network cut? [milvus] request_timeout_seconds gives it more time."
-            return StoreTimeout(f"{where} gave no answer within {self.timeout_seconds:g} s", hint=hint)
+            return StoreTimeout(f"{where} gave no answer within {timeout_seconds:g} s", hint=_TIME_HINT)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
             return DataError(f"{where} takes no message of that size: {text}")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -156,11 +176,10 @@ class MilvusConnection:
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         return FatalError(f"{where}: {text}")
 
-    def _knock(self, channel: grpc.Channel) -> None:
+    def _knock(self) -> None:
         """Show the token by our own channel first: pymilvus reports a refused one like a server that is down."""
-        stub = milvus_pb2_grpc.MilvusServiceStub(channel)
         with self.translated():
-            stub.ShowCollections(milvus_pb2.ShowCollectionsRequest(), timeout=10.0, metadata=self._metadata)
+            self._stub.ShowCollections(milvus_pb2.ShowCollectionsRequest(), timeout=10.0, metadata=self._metadata)
 
     def _await(self, channel: grpc.Channel, seconds: float) -> None:
         """Wait until the channel is open, and find out why when it does not open."""
@@ -181,6 +200,7 @@ class MilvusConnection:
 
 
 _TOKEN_HINT = "Set MILVUS_TOKEN (user:password, or an API key) or MILVUS_TOKEN_FILE."  # noqa: S105  # names a variable
+_TIME_HINT = "Is it overloaded, or the network cut? [milvus] request_timeout_seconds gives it more time."
 _ADDRESS_HINT = "Is the server up, and the address right? MILVUS_URI or [milvus] uri."
 
 

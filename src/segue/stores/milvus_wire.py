@@ -1,20 +1,24 @@
-"""Builds Milvus's upsert request from columns; the one place that knows the message's form.
+"""Builds Milvus's upsert and search requests; the one place that knows these messages' form.
 
-A vector column goes from the float32 matrix into the message as bytes; no element is ever a Python object. Uses the
-generated message classes that pymilvus ships (importable, but no documented interface), so `tests/contract` holds every
-request against the one `MilvusClient.upsert` would send.
+Vectors go from float32 arrays into the message as bytes; no element is ever a Python object. Uses the generated message
+classes that pymilvus ships (importable, but no documented interface), so `tests/contract` holds every request against the
+one that `MilvusClient` would send.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import orjson
 from pymilvus import DataType
-from pymilvus.grpc_gen import milvus_pb2, schema_pb2
+from pymilvus.client.types import PlaceholderType
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from segue.model import FieldType, Layout, Rows, Vectors
 from segue.pipelines.layouts import DYNAMIC
+from segue.ports import Vector
 
 DATA_TYPES = {
     FieldType.VARCHAR: DataType.VARCHAR,
@@ -24,6 +28,9 @@ DATA_TYPES = {
     FieldType.JSON: DataType.JSON,
     FieldType.FLOAT_VECTOR: DataType.FLOAT_VECTOR,
 }
+
+_BOUNDED = 2
+"""What stands for "as new as the Bounded level promises" where a timestamp could be."""
 
 _PACKED_FLOATS = b"\x0a"
 """FloatArray.data: field 1, length-delimited."""
@@ -42,6 +49,53 @@ def upsert_request(collection: str, database: str, layout: Layout, rows: Rows) -
         column = request.fields_data.add(type=DataType.JSON, field_name=DYNAMIC, is_dynamic=True)
         _put_scalars(column, FieldType.JSON, rows.columns[DYNAMIC])
     return request
+
+
+def search_request(
+    database: str,
+    layout: Layout,
+    vector: Vector,
+    limit: int,
+    *,
+    filtered: str,
+    params: Mapping[str, int],
+    fields: Sequence[str],
+) -> Any:
+    """Return the request for the rows nearest to a vector, at the Bounded level.
+
+    Args:
+        database: The collection's database.
+        layout: The collection, with the index that is searched.
+        vector: What is looked for.
+        limit: How many rows at most.
+        filtered: A condition in Milvus's language; empty for none.
+        params: The index's parameters of a search.
+        fields: The fields to return of each row.
+    """
+    metric = {"metric_type": layout.index.metric}
+    settings = {
+        "topk": str(limit),
+        "round_decimal": "-1",
+        "ignore_growing": "False",
+        **metric,
+        "anns_field": layout.vector.name,
+        "params": orjson.dumps({**params, **metric}).decode(),
+    }
+    packed = common_pb2.PlaceholderValue(
+        tag="$0", type=PlaceholderType.FloatVector, values=[np.asarray(vector, "<f4").tobytes()]
+    )
+    return milvus_pb2.SearchRequest(
+        db_name=database,
+        collection_name=layout.name,
+        dsl=filtered,
+        dsl_type=common_pb2.DslType.BoolExprV1,
+        placeholder_group=common_pb2.PlaceholderGroup(placeholders=[packed]).SerializeToString(),
+        output_fields=fields,
+        search_params=[common_pb2.KeyValuePair(key=name, value=value) for name, value in settings.items()],
+        nq=1,
+        consistency_level=common_pb2.ConsistencyLevel.Bounded,
+        guarantee_timestamp=_BOUNDED,
+    )
 
 
 def _put_vectors(column: Any, vectors: Vectors) -> None:

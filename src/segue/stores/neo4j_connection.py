@@ -37,6 +37,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
+from segue.stores.watchdog import Watchdog
 
 # The driver logs what it also raises.
 logging.getLogger("neo4j").setLevel(logging.CRITICAL)
@@ -82,6 +83,7 @@ class Neo4jConnection:
         self._mutex = threading.Lock()
         self._has_answered = False
         self._driver = self._open(uri)
+        self._watchdog = Watchdog()
 
     def _open(self, uri: str) -> neo4j.Driver:
         auth = (self._username, self._password) if self._password else None
@@ -110,10 +112,24 @@ class Neo4jConnection:
     def close(self) -> None:
         """Close the driver. Idempotent."""
         self._driver.close()
+        self._watchdog.close()
 
     def rows(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a reading query and return its rows."""
         with self._running(cypher, parameters, 10 * self._request_timeout_seconds) as result:
+            return [list(record) for record in result]
+
+    def ask(self, cypher: str, parameters: dict[str, Any], *, seconds: float, leader: bool = False) -> list[list[Any]]:
+        """Run a reading query while a user waits and return its rows.
+
+        Args:
+            cypher: The query.
+            parameters: Its parameters.
+            seconds: How long the answer may take.
+            leader: Whether it must be answered by the member that takes the writes, which alone has seen them all.
+        """
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, seconds, access) as result:
             return [list(record) for record in result]
 
     @contextmanager
@@ -123,11 +139,13 @@ class Neo4jConnection:
             yield result
 
     @contextmanager
-    def _running(self, cypher: str, parameters: dict[str, Any], seconds: float) -> Iterator[neo4j.Result]:
+    def _running(
+        self, cypher: str, parameters: dict[str, Any], seconds: float, access: str = neo4j.READ_ACCESS
+    ) -> Iterator[neo4j.Result]:
         with (
             self.translated(),
             self._deadline(seconds) as driver,
-            driver.session(database=self.database, default_access_mode=neo4j.READ_ACCESS, fetch_size=-1) as session,
+            driver.session(database=self.database, default_access_mode=access, fetch_size=-1) as session,
         ):
             result = session.run(neo4j.Query(cypher), parameters)
             self._has_answered = True
@@ -145,11 +163,10 @@ class Neo4jConnection:
             with self._mutex:
                 if self._driver is driver:
                     self._driver = self._open(self.uri)
-            driver.close()
+            # Closing can take a while, and other deadlines must not wait for it.
+            threading.Thread(target=driver.close, daemon=True).start()
 
-        watch = threading.Timer(seconds, abandon)
-        watch.daemon = True
-        watch.start()
+        watched = self._watchdog.watch(seconds, abandon)
         try:
             yield driver
         except (DriverError, Neo4jError, OSError) as fault:
@@ -159,7 +176,7 @@ class Neo4jConnection:
             hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
             raise StoreTimeout(message, hint=hint) from fault
         finally:
-            watch.cancel()
+            self._watchdog.leave(watched)
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one writing transaction, again when the server asks for it (a deadlock, a new leader).
