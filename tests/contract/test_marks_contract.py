@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import pytest
 from neo4j import Driver
+from neo4j.exceptions import Neo4jError
 
 from segue.model import Key, KeyType, Metric, SourceSpec
 from segue.ports import Marks
@@ -26,6 +29,8 @@ class Place(Protocol):
 
     def write(self, *keys: Key) -> None: ...
     def delete(self, *keys: Key) -> None: ...
+    def capture(self, token: str | None) -> None: ...
+    def window(self, seconds: float) -> None: ...
     def wait(self, seconds: float) -> None: ...
 
 
@@ -41,6 +46,12 @@ class InMemory:
 
     def delete(self, *keys: Key) -> None:
         self.graph.delete(keys)
+
+    def capture(self, token: str | None) -> None:
+        self.graph.capture = token
+
+    def window(self, seconds: float) -> None:
+        self.graph.window_seconds = seconds
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -68,14 +79,40 @@ class InNeo4j:
     def delete(self, *keys: Key) -> None:
         self._run(f"{self.MARK} WITH key MATCH (n:{quoted(self.label)} {{id: key}}) DELETE n", keys)
 
+    def capture(self, token: str | None) -> None:
+        self._control("c.capture_token", token)
+
+    def library(self, token: str | None) -> None:
+        self._control("c.library_token", token)
+
+    def window(self, seconds: float) -> None:
+        self._control("c.window_ms", int(seconds * 1000))
+
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    @contextmanager
+    def changing(self, key: Key, change: str) -> Iterator[Callable[[], None]]:
+        """A transaction that has changed the mark of a key and holds its lock; yields what commits it."""
+        text = f"MATCH (m:SegueMark {{collection: $name, key: $key}}) {change}"
+        with self.driver.session(database="neo4j") as session, session.begin_transaction() as transaction:
+            transaction.run(text, name=self.label, key=key).consume()
+            yield transaction.commit
+
+    def keys(self) -> set[Key]:
+        """The keys that have a mark."""
+        found = self.driver.execute_query("MATCH (m:SegueMark {collection: $name}) RETURN m.key", name=self.label)
+        return {row[0] for row in found.records}
+
+    def _control(self, place: str, value: object) -> None:
+        text = f"MERGE (c:SegueControl {{collection: $name}}) SET {place} = $value"
+        self.driver.execute_query(text, name=self.label, value=value, database_="neo4j")
 
     def _run(self, cypher: str, keys: tuple[Key, ...]) -> None:
         self.driver.execute_query(cypher, keys=list(keys), name=self.label, database_="neo4j")
 
     def clear(self) -> None:
-        self._run("MATCH (m:SegueMark|SegueLease|SegueRelay {collection: $name}) DELETE m", ())
+        self._run("MATCH (m:SegueMark|SegueLease|SegueRelay|SegueControl {collection: $name}) DELETE m", ())
 
 
 def spec(label: str) -> SourceSpec:
@@ -88,7 +125,17 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Marks in memory, and in each release line of Neo4j."""
     if request.param == "memory":
         yield InMemory()
-        return
+    else:
+        yield from _in_neo4j(request)
+
+
+@pytest.fixture(params=NEO4J_LINES)
+def in_neo4j(request: pytest.FixtureRequest) -> Iterator[InNeo4j]:
+    """Marks in each release line of Neo4j."""
+    yield from _in_neo4j(request)
+
+
+def _in_neo4j(request: pytest.FixtureRequest) -> Iterator[InNeo4j]:
     ways = request.getfixturevalue("neo4j_ways")
     if request.param not in ways:
         pytest.skip(f"no Java on this machine runs {request.param}")
@@ -194,3 +241,169 @@ def test_what_a_dead_owner_held_is_tainted_at_takeover(place: Place) -> None:
     place.marks.lease("heir", 30, 60)
 
     assert place.marks.backlog().tainted == 1
+
+
+def test_the_window_of_the_control_node_goes_before_the_relay_s(place: Place) -> None:
+    """Readers go by the control node: its window decides, whatever a relay was configured with."""
+    parts = held(place)
+    place.write("a")
+    place.marks.acknowledge(place.marks.look(["a"]).versions)
+    place.wait(0.6)
+
+    place.window(60)
+    place.marks.sweep(parts, 0.1)
+    assert place.marks.backlog().open == 1
+
+    place.window(0.5)
+    place.marks.sweep(parts, 60)
+    assert place.marks.backlog().open == 0
+
+
+def closed(place: Place, *keys: Key) -> frozenset[int]:
+    """Write keys whose marks are acknowledged and closed, under a capture with a complete copy; return the partitions."""
+    parts = held(place)
+    place.capture("one")
+    place.marks.copy_begins()
+    place.marks.copy_ended("one")
+    place.write(*keys)
+    place.marks.acknowledge(place.marks.look(keys).versions)
+    place.wait(0.1)
+    place.marks.sweep(parts, 0.05)
+    assert place.marks.backlog().open == 0
+    return parts
+
+
+def marked(place: Place, *keys: Key) -> set[Key]:
+    """Return which of the keys have a mark."""
+    return set(place.marks.look(keys).versions)
+
+
+def test_closed_marks_are_pruned_in_key_order_and_only_so_many(place: Place) -> None:
+    """The first keys go first, of the partitions asked for, whether the item is there or not; then nothing is left."""
+    parts = closed(place, "a", "b", "c", "d")
+    place.delete("d")
+    assert place.marks.prune(frozenset(), 10) == 0
+
+    assert place.marks.prune(parts, 2) == 2
+    assert marked(place, "a", "b", "c", "d") == {"c", "d"}
+    assert place.marks.prune(parts, 10) == 1
+    assert marked(place, "a", "b", "c", "d") == {"d"}
+    assert place.marks.prune(parts, 10) == 0
+
+
+def test_a_mark_that_somebody_needs_is_not_pruned(place: Place) -> None:
+    """Dirty, tainted, or open for readers: it stays."""
+    parts = closed(place, "dirty", "tainted", "open", "none of it")
+    place.write("dirty", "open")
+    place.marks.acknowledge(place.marks.look(["open"]).versions)
+    place.marks.taint(["tainted"], 60)
+
+    assert place.marks.prune(parts, 10) == 1
+    assert marked(place, "dirty", "tainted", "open", "none of it") == {"dirty", "tainted", "open"}
+
+
+def test_nothing_is_pruned_while_a_copy_is_under_way(place: Place) -> None:
+    """A batch in flight may hold an older row: from `copy_begins`, said once or again, until `copy_ended`."""
+    parts = closed(place, "a")
+    place.marks.copy_begins()
+    place.marks.copy_begins()
+    assert place.marks.prune(parts, 10) == 0
+
+    place.marks.copy_ended("one")
+    assert place.marks.prune(parts, 10) == 1
+
+
+@pytest.mark.parametrize("present", ["another", None])
+def test_nothing_is_pruned_while_a_copy_is_still_to_be_made(place: Place, present: str | None) -> None:
+    """A copy complete under an older capture, or with none at present, is not the one that counts."""
+    parts = closed(place, "a")
+    place.capture(present)
+    assert place.marks.prune(parts, 10) == 0
+
+    place.capture("one")
+    assert place.marks.prune(parts, 10) == 1
+
+
+def test_a_mark_made_anew_is_dirty_under_a_token_of_its_own(place: Place) -> None:
+    """After pruning, a write marks as if for the first time; what was acknowledged before counts for nothing."""
+    parts = closed(place, "a")
+    before = place.marks.look(["a"]).versions
+    place.marks.prune(parts, 10)
+    place.write("a")
+
+    assert place.marks.dirty(parts, 10) == ["a"]
+    assert place.marks.acknowledge(before) == 0
+    assert place.marks.look(["a"]).versions != before
+
+
+def test_a_capture_by_the_library_counts_where_there_is_no_trigger(in_neo4j: InNeo4j) -> None:
+    """The present capture is the trigger's, else the library's."""
+    parts = closed(in_neo4j, "a")
+    in_neo4j.library("one")
+    in_neo4j.capture("trigger")
+    assert in_neo4j.marks.prune(parts, 10) == 0
+
+    in_neo4j.capture(None)
+    assert in_neo4j.marks.prune(parts, 10) == 1
+
+
+@pytest.mark.parametrize("change", ["SET m:SegueOpen, m.ver = randomUUID()", "SET m.ver = randomUUID()"])
+def test_a_mark_is_looked_at_again_under_its_lock(in_neo4j: InNeo4j, change: str) -> None:
+    """Made dirty by a transaction that commits while the pruning waits for it: it stays."""
+    parts = closed(in_neo4j, "a")
+    with in_neo4j.changing("a", change) as commit:
+        pruning = threading.Thread(target=in_neo4j.marks.prune, args=(parts, 10))
+        pruning.start()
+        pruning.join(0.5)
+        assert pruning.is_alive()
+        commit()
+    pruning.join()
+
+    assert in_neo4j.keys() == {"a"}
+
+
+def test_a_copy_that_begins_waits_for_what_is_being_pruned(in_neo4j: InNeo4j) -> None:
+    """`copy_begins` returns only when no deletion is under way any more: from then on every mark is there to be seen."""
+    parts = closed(in_neo4j, "a")
+    with in_neo4j.changing("a", "SET m.looked_at = 0") as commit:
+        pruning = threading.Thread(target=in_neo4j.marks.prune, args=(parts, 10))
+        pruning.start()
+        pruning.join(0.5)
+        beginning = threading.Thread(target=in_neo4j.marks.copy_begins)
+        beginning.start()
+        beginning.join(0.5)
+        assert beginning.is_alive()
+        commit()
+    pruning.join()
+    beginning.join()
+
+    assert in_neo4j.keys() == set()
+
+
+def test_a_writer_does_not_fail_on_a_mark_that_is_being_deleted(in_neo4j: InNeo4j) -> None:
+    """Its transaction meets the pruning half-way: it waits for it and marks the key anew."""
+    parts = closed(in_neo4j, "a", "b")
+    # The pruning has "a" already and waits for "b", as long as somebody else holds it.
+    with in_neo4j.changing("b", "SET m.looked_at = 0") as commit:
+        pruning = threading.Thread(target=in_neo4j.marks.prune, args=(parts, 10))
+        pruning.start()
+        pruning.join(0.5)
+        faults: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                in_neo4j.write("a")
+            except Neo4jError as fault:
+                faults.append(fault)
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        writing.join(0.5)
+        assert writing.is_alive()
+        commit()
+    pruning.join()
+    writing.join()
+
+    assert not faults
+    assert in_neo4j.keys() == {"a"}
+    assert in_neo4j.marks.dirty(parts, 10) == ["a"]

@@ -32,6 +32,8 @@ SEEDS = int(os.environ.get("SEGUE_SIMULATION_SEEDS", "600"))
 
 BLOCKS = 10
 
+CAPTURE = "capture"
+
 
 class Silent:
     """A `Progress` that nobody watches."""
@@ -73,8 +75,10 @@ class Scene:
         self.copied = False
         self.version = 0
 
-    def make_graph(self) -> MemoryGraph:
-        return MemoryGraph(SPEC, clock=self.world.clock, pause=self.world.pause)
+    def make_graph(self, kind: type[MemoryGraph] = MemoryGraph) -> MemoryGraph:
+        graph = kind(SPEC, clock=self.world.clock, pause=self.world.pause)
+        graph.capture = CAPTURE
+        return graph
 
     def write(self, _: str) -> None:
         """Create, change, delete and re-create a few keys, as the seed says."""
@@ -100,10 +104,11 @@ class Scene:
             relay.hold()
             relay.step()
             relay.sweep()
+            relay.prune()
 
     def copy(self, _: str) -> None:
         """Copy what already exists, again after every failure."""
-        beside = Beside("capture", self.graph, TIMING.landing, self.world.sleep)
+        beside = Beside(CAPTURE, self.graph, TIMING.landing, self.world.sleep)
         job = Job("c", SPEC, LAY_OUT, 1, 10, "1", patience_seconds=0, beside=beside)
         while not self.copied:
             backfill = Backfill(job, self.graph, self.network, Inline(), Silent(), threading.Event())

@@ -24,8 +24,9 @@ from segue.errors import (
     UnsafeResume,
 )
 from segue.model import Key, Metric, Page, Range, Reason, Rows, SourceSpec
-from segue.phases.backfill import IN_FLIGHT, Backfill
-from segue.stores.memory_store import MemorySource
+from segue.phases.backfill import IN_FLIGHT, Backfill, Beside
+from segue.stores.memory_marks import MemoryGraph
+from segue.stores.memory_store import MemorySink, MemorySource
 
 from .copies import BAD, JOB, SPEC, Calls, Copy, Killed, MoodySink, Struck, expected, film, films, held
 
@@ -346,3 +347,74 @@ def test_a_preview_changes_nothing(copy: Copy) -> None:
     assert preview.sampled == copy.items
     assert len(preview.examples) == len(EVERY_REASON)
     assert list(copy.folder.iterdir()) == []
+
+
+class BesideWriters:
+    """What a copy beside writers is given: marks in memory, counted with the calls to the stores."""
+
+    def __init__(self, copy: Copy) -> None:
+        self.graph = MemoryGraph(SPEC, clock=lambda: 0.0)
+        self.copy = copy
+
+    def run(self, calls: Calls | None = None, **options: Any) -> Any:
+        """Run the command once."""
+        marks: Any = self.graph if calls is None else Struck(self.graph, calls)
+        beside = Beside("one", marks, 0.0, lambda _: False)
+        return self.copy.with_job(beside=beside).run(calls=calls, **options)
+
+    def recorded(self) -> tuple[bool, str | None]:
+        """Return what the control node says of copies."""
+        return self.graph.copying, self.graph.copied
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_copy_beside_writers_keeps_every_mark_meanwhile(copy: Copy, restart: bool) -> None:
+    """It says so before it reads the first item, and takes it back when nothing is left to do but to note that it is done."""
+    beside, calls = BesideWriters(copy), Calls()
+    if restart:
+        beside.run()
+    beside.run(calls, restart=restart)
+    made = [name for name in calls.made if name in {"copy_begins", "scan", "remark", "advance", "load", "copy_ended", "finish"}]
+    assert (made[0], made[-3:]) == ("copy_begins", ["load", "copy_ended", "finish"])
+    assert made.count("copy_begins") == made.count("copy_ended") == 1
+    assert beside.recorded() == (False, "one")
+
+
+def test_a_copy_that_is_not_complete_still_keeps_the_marks(copy: Copy) -> None:
+    """Killed at any call between the two notes, or stopped: what it had in flight may still land."""
+    beside, calls, stop = BesideWriters(copy), Calls(), threading.Event()
+    beside.run(on_batch=stop.set, stop=stop)
+    assert beside.recorded() == (True, None)
+    beside.run(calls)
+    assert calls.made.count("copy_begins") == 1
+    assert beside.recorded() == (False, "one")
+
+
+@pytest.mark.parametrize("call", ["copy_begins", "copy_ended", "finish"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "its answer lost"])
+def test_killed_at_a_note_it_is_made_again(copy: Copy, call: str, after: bool) -> None:
+    """The command run again leaves both records complete; run once more, there is nothing to note."""
+    probe = Calls()
+    BesideWriters(replace(copy, folder=_made(copy.folder / "probe"), sink=MemorySink())).run(probe)
+    beside = BesideWriters(copy)
+    with pytest.raises(Killed):
+        beside.run(Calls(probe.made.index(call) + 1, after))
+    beside.run()
+    assert beside.recorded() == (False, "one")
+    calls = Calls()
+    assert beside.run(calls).complete
+    assert not {"copy_begins", "copy_ended"} & set(calls.made)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_refused_resume_does_not_keep_the_marks(copy: Copy) -> None:
+    """Nothing was begun, so nothing waits for an end that never comes."""
+    BesideWriters(copy).run()
+    beside = BesideWriters(copy.with_job(tool_version="2.0"))
+    with pytest.raises(UnsafeResume):
+        beside.run()
+    assert beside.recorded() == (False, None)

@@ -183,8 +183,10 @@ class Backfill:
         """Copy everything, or go on where the last run of this collection stopped.
 
         1. Take up the recorded run, or (`restart`, or none yet) plan one: census, layout, ranges, collection, record.
-        2. Copy the ranges that are not done, several at a time.
-        3. Build the index, load the collection, record the run as finished.
+        2. Beside writers, keep every mark from here on.
+        3. Copy the ranges that are not done, several at a time.
+        4. Build the index, load the collection; beside writers, record under which capture the copy is complete.
+        5. Record the run as finished.
 
         Running again after it finished does nothing. Stopped on request, it returns with everything in flight landed.
 
@@ -205,6 +207,8 @@ class Backfill:
         self._progress.planned(total(before), len(before), resumed=recorded is not None)
         try:
             if not run.finished:
+                if self._job.beside is not None:
+                    self._patiently(self._job.beside.marks.copy_begins)
                 self._copy_ranges(state, run, spec, layout)
                 copied = time.monotonic()
                 if not self._stop.is_set():
@@ -291,6 +295,9 @@ class Backfill:
                 return
         self._progress.indexing(index)
         self._patiently(lambda: self._sink.load(layout))
+        # Before the run counts as finished, so that a run killed in between says it again.
+        if (beside := self._job.beside) is not None:
+            self._patiently(lambda: beside.marks.copy_ended(beside.capture))
         state.finish(run)
 
 

@@ -19,6 +19,10 @@ from segue.pipelines.embeddings import Codec
 from segue.ports import Backlog, Marks, Sink
 
 SWEEP_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+PRUNE_AT_ONCE = 1_000
+"""Marks deleted in one transaction; writers of these keys wait for it."""
+
 IDLE_SECONDS = 0.05
 """Between looks for marks when there were none: what a change waits at most before it is taken up."""
 
@@ -149,6 +153,10 @@ class Relay:
         """Cure what was tainted long enough, close what readers need not look at any more."""
         self._marks.sweep(self._parts, self._timing.window)
 
+    def prune(self) -> None:
+        """Delete some of the marks that nobody needs any more, of the partitions held."""
+        self._marks.prune(self._parts, PRUNE_AT_ONCE)
+
     def leave(self) -> None:
         """Give up all partitions; only between steps, when nothing is on its way."""
         self._marks.release(self._owner)
@@ -185,7 +193,7 @@ def keep_equal(
 
     A store that does not answer is tried again with growing pauses, for as long as it takes: the marks wait.
     """
-    renew_at = sweep_at = 0.0
+    renew_at = sweep_at = prune_at = 0.0
     pause = 0.0
     while not stop.is_set():
         try:
@@ -201,6 +209,9 @@ def keep_equal(
                 if until_drained and not backlog.dirty and not backlog.tainted:
                     break
                 sweep_at = clock() + SWEEP_SECONDS
+            if clock() >= prune_at:
+                relay.prune()
+                prune_at = clock() + PRUNE_SECONDS
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS) if step.unknown else 0.0
         except RetryableError as fault:
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)

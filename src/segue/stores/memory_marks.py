@@ -37,6 +37,10 @@ class _Mark:
     def dirty(self) -> bool:
         return self.ver != self.acked
 
+    @property
+    def prunable(self) -> bool:
+        return not self.open and not self.dirty and self.taint_until is None
+
 
 @dataclass(slots=True)
 class _Lease:
@@ -48,7 +52,11 @@ class _Lease:
 class _Graph:
     items: dict[Key, Values] = field(default_factory=dict)
     marks: dict[Key, _Mark] = field(default_factory=dict)
-    locks: dict[Key, object] = field(default_factory=dict)
+    locks: dict[Any, object] = field(default_factory=dict)
+
+
+_CONTROL = object()
+"""What stands for the control node among the locks."""
 
 
 class MemoryGraph:
@@ -59,6 +67,13 @@ class MemoryGraph:
         clock: The database's clock, in seconds.
         pause: Called where others may come in between, with what is about to happen.
         partitions: How many partitions the keys have.
+
+    Attributes:
+        capture: The control node's present capture.
+        window_seconds: The control node's window of the read fence, None while it has none.
+        copying: Whether a copy is under way.
+        copied: The capture under which a copy was completed.
+        copied_at: When that was.
     """
 
     def __init__(
@@ -77,6 +92,11 @@ class MemoryGraph:
         self._relays: dict[str, float] = {}
         self._tokens = itertools.count(1)
         self._part = itertools.cycle(range(partitions))
+        self.capture: str | None = None
+        self.window_seconds: float | None = None
+        self.copying = False
+        self.copied: str | None = None
+        self.copied_at: float | None = None
 
     # --- the application
 
@@ -113,9 +133,10 @@ class MemoryGraph:
         self._pause("remark")
         keys = [key for key in self._graph.marks if _within(key, after, until)]
         with self._locked(keys):
-            for key in keys:
+            there = [key for key in keys if key in self._graph.marks]
+            for key in there:
                 self._dirty(self._graph.marks[key])
-        return set(keys)
+        return set(there)
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
@@ -182,15 +203,47 @@ class MemoryGraph:
 
     def sweep(self, parts: frozenset[int], window_seconds: float) -> None:
         """See `Marks`."""
+        window = window_seconds if self.window_seconds is None else self.window_seconds
         for key in [key for key, mark in self._graph.marks.items() if mark.part in parts and mark.open]:
             with self._locked([key]):
                 self._pause("sweep")
-                mark, now = self._graph.marks[key], self._clock()
+                mark, now = self._graph.marks.get(key), self._clock()
+                if mark is None:
+                    continue
                 if mark.taint_until is not None and mark.taint_until <= now:
                     mark.taint_until = None
                     self._dirty(mark)
-                elif mark.taint_until is None and not mark.dirty and mark.acked_at < now - window_seconds:
+                elif mark.taint_until is None and not mark.dirty and mark.acked_at < now - window:
                     mark.open = False
+
+    def prune(self, parts: frozenset[int], limit: int) -> int:
+        """See `Marks`."""
+        with self._locked([_CONTROL]):
+            if not self._may_prune():
+                return 0
+            keys = [key for key, mark in self._graph.marks.items() if mark.part in parts and mark.prunable]
+            pruned = sorted(keys, key=str)[:limit]
+            with self._locked(pruned):
+                self._pause("prune")
+                gone = [key for key in pruned if key in self._graph.marks and self._graph.marks[key].prunable]
+                for key in gone:
+                    del self._graph.marks[key]
+        return len(gone)
+
+    def _may_prune(self) -> bool:
+        return not self.copying and self.copied is not None and self.copied == self.capture
+
+    def copy_begins(self) -> None:
+        """See `Marks`."""
+        with self._locked([_CONTROL]):
+            self._pause("a copy begins")
+            self.copying = True
+
+    def copy_ended(self, capture: str) -> None:
+        """See `Marks`."""
+        with self._locked([_CONTROL]):
+            self._pause("a copy has ended")
+            self.copying, self.copied, self.copied_at = False, capture, self._clock()
 
     def backlog(self) -> Backlog:
         """See `Marks`."""
@@ -245,7 +298,7 @@ class MemoryGraph:
     def _locked(self, keys: Any) -> Iterator[None]:
         """Hold the marks' locks, taken in key order; wait while another transaction holds one."""
         mine = object()
-        held: list[Key] = []
+        held: list[Any] = []
         try:
             for key in sorted(keys, key=str):
                 self._pause("lock")

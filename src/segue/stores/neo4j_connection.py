@@ -32,6 +32,7 @@ from segue.errors import (
     ConfigError,
     DatabaseNotFound,
     FatalError,
+    RetryableError,
     SegueError,
     StoreTimeout,
     StoreUnavailable,
@@ -48,6 +49,9 @@ Transaction = Callable[..., list[list[Any]]]
 """Runs a query with parameters within a transaction and returns its rows."""
 
 _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientError.Database.DatabaseUnavailable")
+_DELETED_MEANWHILE = "Neo.ClientError.Statement.EntityNotFound"
+"""A query waited for the lock of a node that another transaction deleted meanwhile."""
+
 _SCHEMES = {f"{scheme}{tls}" for scheme in ("bolt", "neo4j") for tls in ("", "+s", "+ssc")}
 _TLS_ALERT = ("\\x15\\x03", "wrong version number", "record layer failure", "certificate verify failed")
 
@@ -245,6 +249,8 @@ class Neo4jConnection:
         if isinstance(fault, (ServiceUnavailable, SessionExpired, TransientError, OSError)):
             hint = "Is the server up, and the address right? NEO4J_URI or [neo4j] uri."
             return StoreUnavailable(f"{where} does not answer: {_first_line(fault)}", hint=hint)
+        if code == _DELETED_MEANWHILE:
+            return RetryableError(f"{where}: a node was deleted while a query waited for it")
         if isinstance(fault, ClientError):
             return FatalError(f"{where} refuses a query: {fault.message}")
         return FatalError(f"{where}: {_first_line(fault)}")

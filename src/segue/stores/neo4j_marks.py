@@ -118,6 +118,26 @@ class Neo4jMarks:
         self._write(query("marks_cure"), parts=sorted(parts))
         self._write(query("marks_close"), parts=sorted(parts), milliseconds=_ms(window_seconds))
 
+    def prune(self, parts: frozenset[int], limit: int) -> int:
+        """See `Marks`."""
+
+        def work(transaction: Transaction) -> int:
+            # The control node's lock comes first: a copy that begins now waits until these marks are gone.
+            if not self._run(transaction, "marks_prunable"):
+                return 0
+            pruned: int = self._run(transaction, "marks_prune", parts=sorted(parts), limit=limit)[0][0]
+            return pruned
+
+        return self._connection.write(work)
+
+    def copy_begins(self) -> None:
+        """See `Marks`."""
+        self._write(query("marks_copy_begins"))
+
+    def copy_ended(self, capture: str) -> None:
+        """See `Marks`."""
+        self._write(query("marks_copy_ended"), capture=capture)
+
     def backlog(self) -> Backlog:
         """See `Marks`."""
         found = self._connection.rows(query("marks_backlog"), collection=self._collection)

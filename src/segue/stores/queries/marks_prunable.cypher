@@ -1,0 +1,5 @@
+// Locks the control node; a row when no copy is under way, nor still to be made under the present capture.
+MATCH (c:SegueControl {collection: $collection})
+SET c.looked_at = timestamp()
+WITH c WHERE NOT coalesce(c.copying, false) AND c.copied = coalesce(c.capture_token, c.library_token)
+RETURN c.copied AS copied
