@@ -57,6 +57,11 @@ class MemoryControl:
             self._control = replace(self._control, copied=capture)
             self._copied_at = self._clock()
 
+    def now(self) -> Control:
+        """Return the node as a query that reads it among other things sees it."""
+        with self._lock:
+            return self._shown()
+
     # --- ControlNode
 
     def read(self) -> Control:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from segue.model import Key, Page, Range, SourceSpec
+from segue.model import Key, OpenMark, Page, Range, SourceSpec
 from segue.ports import Backlog, Census, Looked
 
 Values = Sequence[Any]
@@ -100,17 +100,18 @@ class MemoryGraph:
 
     # --- the application
 
-    def upsert(self, items: Mapping[Key, Values], *, marking: bool = True) -> None:
-        """Write items, and marks in the same transaction."""
-        self._change(dict(items), marking=marking)
+    def upsert(self, items: Mapping[Key, Values], *, marking: bool = True) -> Mapping[Key, str]:
+        """Write items, and marks in the same transaction; return what was acknowledged of the marked ones."""
+        return self._change(dict(items), marking=marking)
 
-    def delete(self, keys: Sequence[Key], *, marking: bool = True) -> None:
-        """Delete items; the marks stay."""
-        self._change(dict.fromkeys(keys), marking=marking)
+    def delete(self, keys: Sequence[Key], *, marking: bool = True) -> Mapping[Key, str]:
+        """Delete items; the marks stay. Return what was acknowledged of the marked ones."""
+        return self._change(dict.fromkeys(keys), marking=marking)
 
-    def _change(self, changes: Mapping[Key, Values | None], *, marking: bool) -> None:
+    def _change(self, changes: Mapping[Key, Values | None], *, marking: bool) -> Mapping[Key, str]:
         graph = self._graph
         with self._locked(changes if marking else ()):
+            before = {key: graph.marks[key].acked if key in graph.marks else "" for key in changes} if marking else {}
             self._pause("commit")
             # A commit that has begun is finished by the server, whatever becomes of the client.
             try:
@@ -125,6 +126,7 @@ class MemoryGraph:
                     else:
                         graph.items[key] = values
             self._pause("commit is done")
+        return before
 
     # --- Marks
 
@@ -280,8 +282,21 @@ class MemoryGraph:
     # --- what all of it stands on
 
     def items(self) -> Mapping[Key, Values]:
-        """Return every item, for the comparison at the end."""
+        """Return every item, as a reader who takes no lock sees them now."""
         return self._graph.items
+
+    def opened(self) -> dict[Key, OpenMark]:
+        """Return every open mark, as a reader who takes no lock sees them now."""
+        return {key: OpenMark(mark.ver, not mark.dirty) for key, mark in self._graph.marks.items() if mark.open}
+
+    def acknowledged(self, key: Key) -> tuple[str, bool]:
+        """Return the token acknowledged last of a key, and whether that is its newest one; a mark that is gone was clean."""
+        mark = self._graph.marks.get(key)
+        return (mark.acked, not mark.dirty) if mark else ("", True)
+
+    def page(self, keys: Collection[Key]) -> Page:
+        """Return the items there are under some keys."""
+        return self._page([key for key in keys if key in self._graph.items], None, exhausted=True)
 
     def _page(self, keys: Sequence[Key], last: Key | None, *, exhausted: bool) -> Page:
         values = [self._graph.items[key] for key in keys]
