@@ -124,13 +124,13 @@ class ApplicationSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """How an application's searches are made, and the times of the read fence.
+    """How an application's searches are made.
 
     `milvus_seconds`: how long Milvus may take before Neo4j answers. `neo4j_seconds`: how long Neo4j may take.
-    `margin`: how many more rows than wanted Milvus is asked for. `most_open`: with more open marks Neo4j answers. `bounded_seconds`: how old marks
-    kept in memory may be under bounded freshness. `ef`: HNSW's search width, at least 64 and twice k where it is not given.
-    `oversample`: how many more than wanted Neo4j's index is asked for, which raises its recall. `shadow_rate`: the share of
-    searches that are asked of both sides in `shadow_milvus`.
+    `margin`: how many more rows than wanted Milvus is asked for. `most_open`: with more open marks Neo4j answers.
+    `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
+    and twice k where it is not given. `oversample`: how many more than wanted Neo4j's index is asked for, which raises its
+    recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
     """
 
     milvus_seconds: Annotated[float, Field(gt=0)] = 0.5
