@@ -1,6 +1,6 @@
 """Neo4j's part in an application's traffic, in memory: writes with their marks, the read fence, an exact vector search.
 
-Stands on the graph and the control node in memory, and interleaves like them: `pause` is called wherever another process may come
+Stands on the graph and the control node in memory, and interleaves like them: `pause` is called wherever others may come
 in between. What a reader sees of a commit in progress may be half of it, as in Neo4j.
 """
 
