@@ -97,12 +97,14 @@ class RelaySettings(_Section):
 
     `landing_seconds`: how long after sending a request without an answer may still take effect; longer than Milvus's
     `request_timeout_seconds`. `lease_seconds`: how long a relay that died keeps its share; longer than `landing_seconds`.
-    `window_seconds`: how long after its acknowledgement a mark stays open for readers.
+    `window_seconds`: how long after its acknowledgement a mark stays open for readers, where the control
+    node does not say. `drain_seconds`: how long a relay that is asked to stop still makes equal what is dirty.
     """
 
     landing_seconds: Annotated[float, Field(gt=0)] = 90.0
     lease_seconds: Annotated[float, Field(gt=0)] = 150.0
     window_seconds: Annotated[float, Field(gt=0)] = 10.0
+    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
 class ApplicationSettings(_Section):

@@ -181,8 +181,21 @@ def test_a_key_is_clean_only_under_the_token_seen(place: Place) -> None:
     seen = place.marks.look(["a", "b"]).versions
     place.write("b")
 
-    assert place.marks.acknowledge(seen) == 1
+    assert len(place.marks.acknowledge(seen)) == 1
     assert place.marks.dirty(parts, 10) == ["b"]
+
+
+def test_an_acknowledgement_tells_how_long_the_key_was_dirty(place: Place) -> None:
+    """Counted from the change that made it dirty, also when it was changed again meanwhile."""
+    place.write("a")
+    place.wait(0.4)
+    place.write("a", "b")
+
+    lags = place.marks.acknowledge(place.marks.look(["a", "b"]).versions)
+
+    late, fresh = sorted(lags, reverse=True)
+    assert 0.4 <= late < 5
+    assert 0 <= fresh < late
 
 
 def test_a_taint_is_cured_by_a_fresh_token_when_it_has_run_out(place: Place) -> None:
@@ -332,7 +345,7 @@ def test_a_mark_made_anew_is_dirty_under_a_token_of_its_own(place: Place) -> Non
     place.write("a")
 
     assert place.marks.dirty(parts, 10) == ["a"]
-    assert place.marks.acknowledge(before) == 0
+    assert place.marks.acknowledge(before) == []
     assert place.marks.look(["a"]).versions != before
 
 

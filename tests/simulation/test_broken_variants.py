@@ -19,7 +19,7 @@ SEEDS = 1500
 class ClearsUnconditionally(MemoryGraph):
     """The mark is cleared whatever was marked meanwhile."""
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> int:
+    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
         now = {key: self._graph.marks[key].ver for key in seen}
         return super().acknowledge(now)
 

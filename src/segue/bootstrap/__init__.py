@@ -187,7 +187,11 @@ def relay(
         marks = _marks(connection, collection)
         times = settings.relay
         timing = Timing(
-            settings.milvus.request_timeout_seconds, times.landing_seconds, times.lease_seconds, times.window_seconds
+            request=settings.milvus.request_timeout_seconds,
+            landing=times.landing_seconds,
+            lease=times.lease_seconds,
+            window=times.window_seconds,
+            drain=times.drain_seconds,
         )
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic)

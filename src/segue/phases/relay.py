@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from segue.breaker import Breaker
 from segue.delivery import find_guilty
-from segue.errors import DataError, RetryableError
-from segue.model import Key, Layout, Quarantined, Rows
+from segue.errors import DataError, RetryableError, Throttled
+from segue.model import Key, Layout, Quarantined, Rows, StoreName
 from segue.pipelines.embeddings import Codec
-from segue.ports import Backlog, Marks, Sink
+from segue.ports import Backlog, Marks, Meter, NoMeter, Sink
 
 SWEEP_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
@@ -28,6 +29,9 @@ IDLE_SECONDS = 0.05
 
 FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 5.0
+
+BATCH_BYTES = 16 << 20
+"""Bytes of vectors that a step sends at most."""
 
 
 class Watch(Protocol):
@@ -54,13 +58,15 @@ class Timing:
         request: The longest a step's requests are waited for; nothing is sent when the lease ends sooner.
         landing: How long after sending an unanswered request may still land (Z); longer than `request`.
         lease: How long a lease lasts; longer than `request`.
-        window: How long after its acknowledgement a mark stays open for readers (U).
+        window: How long after its acknowledgement a mark stays open for readers (U), where the control node does not say.
+        drain: How long, once asked to stop, dirty keys are still made equal.
     """
 
     request: float = 60.0
     landing: float = 90.0
     lease: float = 150.0
     window: float = 10.0
+    drain: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,9 @@ class Relay:
     Args:
         owner: A name that no other relay has, and that this one did not have in an earlier life.
         clock: This process's monotonic clock, in seconds, against which its own lease is held.
-        batch: Keys a step takes at most.
+        meter: Counts what is written, what fails and how late changes arrive.
+        batch: Keys a step takes at most; fewer where vectors are large, while the sink asks for less, and after it did not
+            answer.
     """
 
     def __init__(
@@ -99,6 +107,7 @@ class Relay:
         timing: Timing,
         clock: Callable[[], float],
         *,
+        meter: Meter | None = None,
         batch: int = 500,
     ) -> None:
         self._owner = owner
@@ -108,7 +117,9 @@ class Relay:
         self._sink = sink
         self._timing = timing
         self._clock = clock
-        self._batch = batch
+        self._meter = meter or NoMeter()
+        self._batch = self._most = max(1, min(batch, BATCH_BYTES // (4 * layout.vector.size)))
+        self._breaker = Breaker(clock, last_pause=LAST_PAUSE_SECONDS)
         self._parts: frozenset[int] = frozenset()
         self._held_until = 0.0
 
@@ -123,7 +134,7 @@ class Relay:
     def step(self) -> Step:
         """Make some dirty keys equal.
 
-        1. Take dirty keys of the partitions held.
+        1. Take dirty keys of the partitions held; a single one to try a sink that failed again and again, none in between.
         2. Lock their marks, read their tokens, then their items.
         3. Upsert the items there are, delete the rest; send nothing that the lease would not outlast.
         4. Acknowledge the tokens seen; a key that was marked again meanwhile stays dirty. Outcome unknown: taint.
@@ -132,10 +143,12 @@ class Relay:
             RetryableError: The source did not answer; nothing is lost.
             FatalError: The sink refuses everything.
         """
-        keys = self._marks.dirty(self._parts, self._batch)
-        if not keys:
+        keys = self._marks.dirty(self._parts, 1 if self._breaker.is_open else self._batch)
+        if not keys or not self._breaker.allows():
             return Step()
         looked = self._marks.look(keys)
+        if not looked.versions:
+            return Step(taken=len(keys))
         encoded = self._codec.encode(looked.page, looked.versions)
         present = set(encoded.rows.keys)
         gone = [key for key in looked.versions if key not in present]
@@ -143,11 +156,33 @@ class Relay:
             return Step(taken=len(keys))
         try:
             refused = self._write(encoded.rows, gone)
-        except RetryableError:
+        except RetryableError as fault:
+            self._failed(fault, len(looked.versions))
             self._marks.taint(list(looked.versions), self._timing.landing)
             return Step(taken=len(keys), unknown=len(looked.versions))
-        equal = self._marks.acknowledge(looked.versions)
-        return Step(taken=len(keys), equal=equal, quarantined=(*encoded.quarantined, *refused))
+        quarantined = (*encoded.quarantined, *refused)
+        self._succeeded(len(looked.versions), len(quarantined))
+        lags = self._marks.acknowledge(looked.versions)
+        for lag in lags:
+            self._meter.lagged(lag)
+        return Step(taken=len(keys), equal=len(lags), quarantined=quarantined)
+
+    def _failed(self, fault: RetryableError, keys: int) -> None:
+        """Take less from now on: half where the sink asks for less, and a single key where it does not answer."""
+        self._batch = max(1, self._batch // 2) if isinstance(fault, Throttled) else 1
+        if isinstance(fault, Throttled):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+        self._meter.wrote(StoreName.MILVUS, keys, 0)
+        self._meter.failed(StoreName.MILVUS, "write", type(fault).__name__)
+        self._meter.breaker(self._breaker.is_open)
+
+    def _succeeded(self, keys: int, quarantined: int) -> None:
+        self._batch = min(2 * self._batch, self._most)
+        self._breaker.succeeded()
+        self._meter.wrote(StoreName.MILVUS, keys, keys - quarantined)
+        self._meter.breaker(self._breaker.is_open)
 
     def sweep(self) -> None:
         """Cure what was tainted long enough, close what readers need not look at any more."""
@@ -188,11 +223,21 @@ def keep_equal(
     watch: Watch,
     *,
     until_drained: bool,
+    meter: Meter | None = None,
 ) -> None:
     """Relay until asked to stop, or until nothing is dirty and nothing can land late; then leave the partitions to others.
 
-    A store that does not answer is tried again with growing pauses, for as long as it takes: the marks wait.
+    Asked to stop, it goes on for `Timing.drain` at most while there is something to make equal. A store that does not answer
+    is tried again with growing pauses, for as long as it takes: the marks wait.
     """
+    meter = meter or NoMeter()
+
+    def told() -> Backlog:
+        backlog = marks.backlog()
+        watch.backlog(backlog)
+        meter.backlog(backlog)
+        return backlog
+
     renew_at = sweep_at = prune_at = 0.0
     pause = 0.0
     while not stop.is_set():
@@ -204,8 +249,7 @@ def keep_equal(
             watch.step(step)
             if clock() >= sweep_at:
                 relay.sweep()
-                backlog = marks.backlog()
-                watch.backlog(backlog)
+                backlog = told()
                 if until_drained and not backlog.dirty and not backlog.tainted:
                     break
                 sweep_at = clock() + SWEEP_SECONDS
@@ -216,8 +260,25 @@ def keep_equal(
         except RetryableError as fault:
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
             watch.note(f"{fault}; trying again")
+            meter.failed(StoreName.NEO4J, "relay", type(fault).__name__)
             step = Step()
         stop.wait(pause or (0.0 if step.taken else IDLE_SECONDS))
+    if stop.is_set():
+        with suppress(RetryableError):
+            _drain(relay, timing, clock, watch)
+            told()
     # A source that is away gives the partitions to others when the lease has run out.
     with suppress(RetryableError):
         relay.leave()
+
+
+def _drain(relay: Relay, timing: Timing, clock: Callable[[], float], watch: Watch) -> None:
+    """Make equal what is dirty now, for as long as it goes well and the time lasts."""
+    until = clock() + timing.drain
+    # Renewed, so that it outlasts what is sent.
+    relay.hold()
+    while clock() < until:
+        step = relay.step()
+        watch.step(step)
+        if not step.equal:
+            return

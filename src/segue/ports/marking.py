@@ -73,8 +73,11 @@ class Marks(Protocol):
         """Lock the marks in key order, read their tokens, then read their items."""
         ...
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> int:
-        """Record that the sink holds what each key was under the token seen, where it still is that token; return how many."""
+    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+        """Record that the sink holds what each key was under the token seen, where it still is that token.
+
+        Return, for each of those, how many seconds ago it became dirty.
+        """
         ...
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:

@@ -225,3 +225,46 @@ class Meter(Protocol):
     def copied(self, migrated: int, source: int) -> None:
         """The copy has come so far."""
         ...
+
+
+class NoMeter:
+    """A `Meter` that counts nothing."""
+
+    def asked(self, store: StoreName, mode: StorageMode, seconds: float) -> None:
+        """See `Meter`."""
+
+    def searched(self, store: StoreName, mode: StorageMode, seconds: float) -> None:
+        """See `Meter`."""
+
+    def fell_back(self, reason: Fallback) -> None:
+        """See `Meter`."""
+
+    def failed(self, store: StoreName, operation: str, kind: str) -> None:
+        """See `Meter`."""
+
+    def wrote(self, store: StoreName, attempts: int, successes: int) -> None:
+        """See `Meter`."""
+
+    def fenced(self, open_marks: int, overlaid: int, seconds: float) -> None:
+        """See `Meter`."""
+
+    def compared(self, overlap: float, score_error: float) -> None:
+        """See `Meter`."""
+
+    def shadow_skipped(self) -> None:
+        """See `Meter`."""
+
+    def lagged(self, seconds: float) -> None:
+        """See `Meter`."""
+
+    def backlog(self, backlog: Backlog) -> None:
+        """See `Meter`."""
+
+    def acts(self, control: Control, own: StorageMode | None, reads: StorageMode) -> None:
+        """See `Meter`."""
+
+    def breaker(self, is_open: bool) -> None:
+        """See `Meter`."""
+
+    def copied(self, migrated: int, source: int) -> None:
+        """See `Meter`."""

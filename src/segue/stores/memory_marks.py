@@ -185,14 +185,14 @@ class MemoryGraph:
             page = self._page([key for key in keys if key in self._graph.items], None, exhausted=True)
         return Looked(versions, page)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> int:
+    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
         """See `Marks`."""
         with self._locked(seen):
             self._pause("acknowledge")
             same = [mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]]
             for mark in same:
                 mark.acked, mark.acked_at = mark.ver, self._clock()
-        return len(same)
+        return [mark.acked_at - mark.marked_at for mark in same]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:
         """See `Marks`."""

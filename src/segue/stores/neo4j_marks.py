@@ -103,11 +103,10 @@ class Neo4jMarks:
 
         return self._connection.write(work)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> int:
+    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
         """See `Marks`."""
         pairs = [{"key": key, "ver": version} for key, version in seen.items()]
-        acknowledged: int = self._write(query("marks_acknowledge"), seen=pairs)[0][0]
-        return acknowledged
+        return [row[0] / 1000 for row in self._write(query("marks_acknowledge"), seen=pairs)]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:
         """See `Marks`."""
