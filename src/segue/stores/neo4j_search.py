@@ -115,9 +115,9 @@ class Neo4jFence:
     def read(self, most: int) -> Opened:
         """See `Fence`."""
         values = {"collection": self._collection, "most": most}
-        ((control, too_many, marks, rows),) = self._ask(self._read, values)
-        opened = {key: OpenMark(version, acknowledged) for key, version, acknowledged in marks}
-        return Opened(control_of(control), opened, self._page(rows), too_many)
+        ((control, too_many, keys, versions, acknowledged, rows),) = self._ask(self._read, values)
+        marks = dict(zip(keys, map(OpenMark, versions, acknowledged), strict=True))
+        return Opened(control_of(control), marks, self._page(rows), too_many)
 
     def items(self, keys: Sequence[Key]) -> Page:
         """See `Fence`."""

@@ -1,16 +1,21 @@
 // The control node, every open mark up to one more than $most, and the items of those not acknowledged; one record.
-// Gathering the marks before the items are looked for is what makes every item at least as new as its mark.
+// Marks come as columns, which are cheaper to decode than a list a mark. Gathering them before the items are looked for
+// is what makes every item at least as new as its mark.
 OPTIONAL MATCH (c:SegueControl {collection: $collection})
 WITH [<<control>>] AS control
 CALL () {
   MATCH (m:SegueOpen {collection: $collection})
   WITH m LIMIT $most + 1
-  RETURN collect([m.key, m.ver, m.ver = m.acked]) AS found
+  RETURN collect(m.key) AS keys, collect(m.ver) AS versions, collect(m.ver = m.acked) AS acknowledged
 }
-WITH control, size(found) > $most AS too_many, CASE WHEN size(found) > $most THEN [] ELSE found END AS marks
-CALL (marks) {
-  UNWIND [mark IN marks WHERE NOT mark[2] | mark[0]] AS key
+WITH control, size(keys) > $most AS too_many, keys, versions, acknowledged
+WITH control, too_many,
+     CASE WHEN too_many THEN [] ELSE keys END AS keys,
+     CASE WHEN too_many THEN [] ELSE versions END AS versions,
+     CASE WHEN too_many THEN [] ELSE acknowledged END AS acknowledged
+CALL (keys, acknowledged) {
+  UNWIND [place IN range(0, size(keys) - 1) WHERE NOT acknowledged[place] | keys[place]] AS key
   MATCH (n:<<label>> {<<key>>: key}) <<typed>>
   RETURN collect([key, elementId(n), <<vector>><<properties>>]) AS rows
 }
-RETURN control, too_many, marks, rows
+RETURN control, too_many, keys, versions, acknowledged, rows
