@@ -103,6 +103,18 @@ class RelaySettings(_Section):
     window_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class SearchSettings(_Section):
+    """The times of the read fence, in seconds; they take effect with a change of mode, for all readers and relays at once.
+
+    `visible_seconds`: how long after its acknowledgement a write may stay invisible to a search of Milvus. `fence_seconds`: how
+    long the open marks may take to be there. `slack_seconds`: for what clocks and schedulers add.
+    """
+
+    visible_seconds: Annotated[float, Field(gt=0)] = 5.0
+    fence_seconds: Annotated[float, Field(gt=0)] = 1.0
+    slack_seconds: Annotated[float, Field(ge=0)] = 0.5
+
+
 class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
@@ -140,6 +152,7 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
+    search: SearchSettings = SearchSettings()
     collections: tuple[CollectionSettings, ...] = ()
 
     @model_validator(mode="after")

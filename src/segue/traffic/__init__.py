@@ -1,1 +1,1 @@
-"""What runs inside the application, while a user waits: knows ports only, and nothing of the phases."""
+"""What runs inside the application, while its users wait or beside them."""
