@@ -145,6 +145,18 @@ class SearchSettings(_Section):
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
+class SearchSettings(_Section):
+    """The times of the read fence, in seconds; they take effect with a change of mode, for all readers and relays at once.
+
+    `visible_seconds`: how long after its acknowledgement a write may stay invisible to a search of Milvus. `fence_seconds`: how
+    long the open marks may take to be there. `slack_seconds`: for what clocks and schedulers add.
+    """
+
+    visible_seconds: Annotated[float, Field(gt=0)] = 5.0
+    fence_seconds: Annotated[float, Field(gt=0)] = 1.0
+    slack_seconds: Annotated[float, Field(ge=0)] = 0.5
+
+
 class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
@@ -182,7 +194,10 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
+<<<<<<< HEAD
     application: ApplicationSettings = ApplicationSettings()
+=======
+>>>>>>> control
     search: SearchSettings = SearchSettings()
     collections: tuple[CollectionSettings, ...] = ()
 

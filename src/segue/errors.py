@@ -6,6 +6,7 @@
         StoreUnavailable                nothing answers at that address, or no longer
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
+        BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
       DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
       FatalError                    1   trying again will not help
         AuthenticationFailed            wrong user, password or token
@@ -62,6 +63,10 @@ class StoreTimeout(RetryableError):
 
 class Throttled(RetryableError):
     """The store asks for less, or for smaller requests."""
+
+
+class BarrierNotReached(RetryableError):
+    """The mode is changed, but not everybody acts by it yet; the same command goes on waiting."""
 
 
 class DataError(SegueError):

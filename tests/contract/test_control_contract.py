@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection
@@ -228,6 +228,19 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert control.copied == "token"
     assert control.copied_seconds_ago is not None
     assert 0.3 <= control.copied_seconds_ago < 10
+
+
+def test_a_static_copy_counts_until_changes_go_unmarked(place: Place) -> None:
+    """Back in `neo4j_only` writes leave no mark, so what was copied while nobody wrote is outdated; not with a trigger."""
+    place.copied(STATIC)
+    assert changed(place, StorageMode.DUAL_WRITE).copied == STATIC
+    alone = changed(place, StorageMode.NEO4J_ONLY)
+    assert (alone.copied, alone.copied_seconds_ago) == (None, None)
+
+    place.trigger(is_installed=True)
+    place.copied(STATIC)
+    changed(place, StorageMode.DUAL_WRITE)
+    assert changed(place, StorageMode.NEO4J_ONLY).copied == STATIC
 
 
 def test_an_instance_is_registered_until_it_leaves(place: Place) -> None:

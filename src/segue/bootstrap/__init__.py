@@ -22,14 +22,14 @@ from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, Layout, SourceSpec
+from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.phases.relay import Relay, Timing, Watch, keep_equal
 from segue.pipelines.conditions import as_laid_out
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Capture, Catalog, Marks, Progress, Run, Sink, Source
+from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Progress, Run, Sink, Source
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
@@ -85,6 +85,48 @@ def open_capture(settings: Settings, collection: CollectionSettings) -> Iterator
     """
     with open_neo4j(settings) as connection:
         yield _capture(connection, collection)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeControl:
+    """What deciding about a collection's mode needs, connected.
+
+    Attributes:
+        node: The control node.
+        marks: For the backlog.
+        capture: The trigger, where one is noted as capturing.
+        times: The read fence's, as configured.
+        prepare: Makes the constraints that a change relies on. Idempotent.
+    """
+
+    node: ControlNode
+    marks: Marks
+    capture: Capture | None
+    times: FenceTimes
+    prepare: Callable[[], None]
+
+
+@contextmanager
+def open_mode_control(settings: Settings, collection: CollectionSettings) -> Iterator[ModeControl]:
+    """Connect to Neo4j for looking at a collection's mode, or changing it.
+
+    Raises:
+        SegueError: It does not answer, or refuses the credentials.
+    """
+    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+
+    with _open_neo4j(settings) as connection:
+        trigger = TriggerCapture(connection, collection.name, source_spec(collection))
+        search = settings.search
+        yield ModeControl(
+            Neo4jControl(connection, collection.name),
+            _marks(connection, collection),
+            trigger if trigger.is_noted() else None,
+            FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
+            partial(prepare, connection),
+        )
 
 
 @contextmanager

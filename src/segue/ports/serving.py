@@ -45,8 +45,8 @@ class ControlNode(Protocol):
     def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
         """Set the mode and grow the epoch by one, if the epoch is still the expected one; None when it is not.
 
-        A capture by the library ends with the change to `neo4j_only`, one by a trigger does not. `times` take effect in
-        modes that do not read Milvus, and are kept as they are in the others.
+        With the change to `neo4j_only` a capture by the library ends, and a static copy counts no more unless a trigger goes
+        on capturing. `times` take effect unless both modes read Milvus; then those that readers and relays act by are kept.
         """
         ...
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class MemoryControl:
             self._control = replace(now, mode=mode, epoch=now.epoch + 1, times=kept, reason=reason)
             if not mode.marks:
                 self._library = None
+                if self._trigger is None and now.copied == STATIC:
+                    self._control, self._copied_at = replace(self._control, copied=None), None
             changed = self._shown()
         self._pause("the mode is changed")
         return changed

@@ -60,6 +60,10 @@ class TriggerCapture:
         shown = self._administer("CALL apoc.trigger.show($database) YIELD name, paused RETURN name, paused")
         return noted[0][0] if [self._name, False] in shown else None
 
+    def is_noted(self) -> bool:
+        """Say whether an installation is noted, whether or not the trigger is still there."""
+        return bool(self._connection.rows(query("capture_token"), collection=self._collection))
+
     def works(self, seconds: float) -> bool:
         """See `Capture`."""
         deadline = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
@@ -84,6 +84,7 @@ class Neo4jControl:
                 "control_change",
                 mode=mode.value,
                 marks=mode.marks,
+                static=STATIC,
                 epoch=expected_epoch + 1,
                 reason=reason,
                 changed_by=changed_by,

@@ -1,0 +1,176 @@
+"""Read this first: the phases of a migration in order, which mode may follow which, and the gates in between.
+
+Begin at `PHASES`. Data and pure functions. Knows no store and waits for nothing: `phases/cutover.py` carries a change out,
+and whoever runs inside the application acts by the mode (`traffic/modes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from segue.model import STATIC, Control, FenceTimes, StorageMode
+from segue.ports import Backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What gates look at: how a collection stands at one moment.
+
+    Attributes:
+        collection: Its name, for the commands.
+        control: The control node.
+        backlog: What is left to do for the relays.
+        times: The fence's times that the next mode will have.
+    """
+
+    collection: str
+    control: Control
+    backlog: Backlog
+    times: FenceTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a gate found.
+
+    Attributes:
+        holds: Whether it lets through.
+        evidence: Why, in words.
+        command: What would make it hold; empty when it does.
+    """
+
+    holds: bool
+    evidence: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition that must hold before a mode.
+
+    Attributes:
+        name: What `--override` calls it.
+        look: Finds out whether it holds.
+    """
+
+    name: str
+    look: Callable[[Standing], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class GateSeen:
+    """A gate as it was at one moment."""
+
+    name: str
+    holds: bool
+    evidence: str
+    command: str
+
+
+def _backfill(standing: Standing) -> Finding:
+    control = standing.control
+    copy = f"segue migrate-embeddings --collection {standing.collection}"
+    if control.capture is None:
+        barrier = f"segue mode set {control.mode} --collection {standing.collection}"
+        return Finding(False, "the barrier is not reached yet: changes may leave no mark", barrier)
+    if control.copied is None:
+        return Finding(False, "no copy is complete", copy)
+    if control.copied == STATIC:
+        return Finding(True, "a copy is complete; its operator states that nobody wrote meanwhile")
+    if control.copied != control.capture:
+        return Finding(
+            False, "the copy was made under an earlier capture; changes since then left no marks", f"{copy} --restart"
+        )
+    return Finding(True, "a copy made under the present capture is complete")
+
+
+def _drained(standing: Standing) -> Finding:
+    left = standing.backlog
+    if not left.dirty and not left.tainted:
+        return Finding(True, "no key is dirty, and no late request can land")
+    waits = f", the oldest for {left.oldest_seconds:.1f} s" if left.dirty else ""
+    evidence = f"{left.dirty:,} keys are dirty{waits}, {left.tainted:,} are tainted"
+    return Finding(False, evidence, f"segue relay --until-drained --collection {standing.collection}")
+
+
+def _visible(standing: Standing) -> Finding:
+    ago, needed = standing.control.copied_seconds_ago, standing.times.visible
+    if ago is None:
+        return Finding(False, "no copy is complete", f"segue migrate-embeddings --collection {standing.collection}")
+    evidence = f"the copy was completed {ago:,.1f} s ago, and its rows are visible after {needed:g} s"
+    return Finding(True, evidence) if ago >= needed else Finding(False, evidence, f"sleep {needed - ago:.1f}")
+
+
+BACKFILL = Gate("backfill", _backfill)
+DRAINED = Gate("drained", _drained)
+VISIBLE = Gate("visible", _visible)
+
+TO_READ_MILVUS = (BACKFILL, DRAINED, VISIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of the migration.
+
+    Attributes:
+        mode: The storage mode throughout.
+        meaning: What writes and searches do in it.
+        gates: What must hold before it is reached from the one before. Going back nothing must: Neo4j is always complete.
+    """
+
+    mode: StorageMode
+    meaning: str
+    gates: tuple[Gate, ...] = ()
+
+
+PHASES = (
+    Phase(StorageMode.NEO4J_ONLY, "writes and searches go to Neo4j alone"),
+    Phase(StorageMode.DUAL_WRITE, "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches"),
+    Phase(
+        StorageMode.SHADOW_MILVUS,
+        "Milvus answers searches, Neo4j where it cannot; a sample asks both and compares",
+        TO_READ_MILVUS,
+    ),
+    Phase(StorageMode.HYBRID, "Milvus answers searches, Neo4j where it cannot", TO_READ_MILVUS),
+)
+"""The migration in order, a mode each. Going forward only the next one is reachable, and only through its gates; going back the
+one before, and `neo4j_only` from everywhere at once."""
+
+
+def phase_of(mode: StorageMode) -> Phase:
+    """Return the phase of a mode."""
+    return PHASES[mode.rank]
+
+
+def following(mode: StorageMode) -> StorageMode | None:
+    """Return the next mode; None at the end."""
+    later = PHASES[mode.rank + 1 :]
+    return later[0].mode if later else None
+
+
+def reachable(mode: StorageMode) -> tuple[StorageMode, ...]:
+    """Return the modes that a change may lead to."""
+    return tuple(
+        other
+        for other in StorageMode
+        if other is not mode and (abs(other.rank - mode.rank) == 1 or other is StorageMode.NEO4J_ONLY)
+    )
+
+
+def gate_names() -> tuple[str, ...]:
+    """Return every gate's name, once, in order."""
+    return tuple(dict.fromkeys(gate.name for phase in PHASES for gate in phase.gates))
+
+
+def gates_before(wanted: StorageMode, standing: Standing) -> list[GateSeen]:
+    """Look at the gates of a change to this mode; none when it leads back, or is no change."""
+    if wanted.rank <= standing.control.mode.rank:
+        return []
+    found = [(gate.name, gate.look(standing)) for gate in phase_of(wanted).gates]
+    return [GateSeen(name, finding.holds, finding.evidence, finding.command) for name, finding in found]
+
+
+def closed(gates: Sequence[GateSeen], overrides: Sequence[str] = ()) -> list[GateSeen]:
+    """Return the gates that do not let through, but for those overridden by name."""
+    return [gate for gate in gates if not gate.holds and gate.name not in overrides]

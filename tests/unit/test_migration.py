@@ -1,0 +1,104 @@
+"""Which mode may follow which, and what each gate says, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, reachable
+from segue.model import STATIC, Control, FenceTimes, StorageMode
+from segue.ports import Backlog
+
+ONLY, DUAL, SHADOW, HYBRID = StorageMode
+CLEAN = Backlog(open=9, dirty=0, tainted=0, oldest_seconds=0.0)
+TIMES = FenceTimes(visible=5.0)
+
+
+def standing(control: Control, backlog: Backlog = CLEAN) -> Standing:
+    """Return how a collection stands, in `dual_write` unless said otherwise."""
+    return Standing("films", control, backlog, TIMES)
+
+
+def test_phases_are_the_modes_in_order() -> None:
+    """Every mode has one phase, in the order of the migration."""
+    assert [phase.mode for phase in PHASES] == list(StorageMode)
+    assert [following(mode) for mode in StorageMode] == [DUAL, SHADOW, HYBRID, None]
+
+
+@pytest.mark.parametrize(
+    ("mode", "others"),
+    [(ONLY, {DUAL}), (DUAL, {ONLY, SHADOW}), (SHADOW, {ONLY, DUAL, HYBRID}), (HYBRID, {ONLY, SHADOW})],
+)
+def test_only_neighbours_and_neo4j_only_are_reachable(mode: StorageMode, others: set[StorageMode]) -> None:
+    """Forward to the next one, back to the one before, and to the beginning from everywhere."""
+    assert set(reachable(mode)) == others
+
+
+GOOD = Control(mode=DUAL, epoch=1, capture="t", copied="t", copied_seconds_ago=5.0)
+
+
+@pytest.mark.parametrize(
+    ("control", "backlog", "shut", "words", "command"),
+    [
+        (GOOD, CLEAN, [], "", ""),
+        (Control(DUAL, 1, capture="t", copied=STATIC, copied_seconds_ago=60.0), CLEAN, [], "", ""),
+        (
+            Control(DUAL, 1, capture="t"),
+            CLEAN,
+            ["backfill", "visible"],
+            "no copy is complete",
+            "segue migrate-embeddings --collection films",
+        ),
+        (
+            Control(DUAL, 1, capture=None, copied="t", copied_seconds_ago=60.0),
+            CLEAN,
+            ["backfill"],
+            "barrier",
+            "segue mode set dual_write --collection films",
+        ),
+        (
+            Control(DUAL, 1, capture=None, copied=STATIC, copied_seconds_ago=60.0),
+            CLEAN,
+            ["backfill"],
+            "barrier",
+            "segue mode set dual_write --collection films",
+        ),
+        (
+            Control(DUAL, 3, capture="newer", copied="older", copied_seconds_ago=60.0),
+            CLEAN,
+            ["backfill"],
+            "earlier capture",
+            "segue migrate-embeddings --collection films --restart",
+        ),
+        (
+            GOOD,
+            Backlog(12, 3, 0, 7.25),
+            ["drained"],
+            "3 keys are dirty, the oldest for 7.2 s",
+            "segue relay --until-drained --collection films",
+        ),
+        (GOOD, Backlog(12, 0, 2, 0.0), ["drained"], "2 are tainted", "segue relay --until-drained --collection films"),
+        (Control(DUAL, 1, capture="t", copied="t", copied_seconds_ago=4.5), CLEAN, ["visible"], "4.5 s ago", "sleep 0.5"),
+    ],
+)
+def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: list[str], words: str, command: str) -> None:
+    """Each closed gate says why, and which command would open it; before hybrid they are the same as before shadow reads."""
+    seen = gates_before(SHADOW, standing(control, backlog))
+    assert [gate.name for gate in seen] == ["backfill", "drained", "visible"]
+    assert [gate.name for gate in closed(seen)] == shut
+    if shut:
+        assert words in closed(seen)[0].evidence
+        assert closed(seen)[0].command == command
+    assert gates_before(HYBRID, standing(control, backlog)) == seen
+
+
+def test_an_override_lets_only_the_named_gate_pass() -> None:
+    """The others stay closed."""
+    seen = gates_before(SHADOW, standing(Control(DUAL, 1, capture="t"), Backlog(1, 1, 0, 0.0)))
+    assert [gate.name for gate in closed(seen, ["backfill"])] == ["drained", "visible"]
+    assert closed(seen, gate_names()) == []
+
+
+@pytest.mark.parametrize("wanted", [ONLY, DUAL, SHADOW])
+def test_going_back_has_no_gates(wanted: StorageMode) -> None:
+    """Neo4j is complete in every mode, whatever is dirty."""
+    assert gates_before(wanted, standing(Control(SHADOW, 9), Backlog(5, 5, 5, 99.0))) == []
