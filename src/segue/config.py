@@ -126,8 +126,10 @@ class ApplicationSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """How an application's searches are made.
+    """How an application's searches are made, and the times of the read fence.
 
+    `visible_seconds`, `fence_seconds`, `slack_seconds`: see `model.FenceTimes`; they take effect with a change of mode, for all
+    readers and relays at once.
     `milvus_seconds`: how long Milvus may take before Neo4j answers. `neo4j_seconds`: how long Neo4j may take.
     `margin`: how many more rows than wanted Milvus is asked for. `most_open`: with more open marks Neo4j answers.
     `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
@@ -135,6 +137,9 @@ class SearchSettings(_Section):
     recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
     """
 
+    visible_seconds: Annotated[float, Field(gt=0)] = 5.0
+    fence_seconds: Annotated[float, Field(gt=0)] = 1.0
+    slack_seconds: Annotated[float, Field(ge=0)] = 0.5
     milvus_seconds: Annotated[float, Field(gt=0)] = 0.5
     neo4j_seconds: Annotated[float, Field(gt=0)] = 10.0
     margin: Annotated[int, Field(ge=0, le=1_000)] = 10
@@ -143,18 +148,6 @@ class SearchSettings(_Section):
     ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
     oversample: Annotated[int, Field(ge=0, le=10_000)] = 0
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-
-
-class SearchSettings(_Section):
-    """The times of the read fence, in seconds; they take effect with a change of mode, for all readers and relays at once.
-
-    `visible_seconds`: how long after its acknowledgement a write may stay invisible to a search of Milvus. `fence_seconds`: how
-    long the open marks may take to be there. `slack_seconds`: for what clocks and schedulers add.
-    """
-
-    visible_seconds: Annotated[float, Field(gt=0)] = 5.0
-    fence_seconds: Annotated[float, Field(gt=0)] = 1.0
-    slack_seconds: Annotated[float, Field(ge=0)] = 0.5
 
 
 class SourceSettings(_Section):
@@ -194,10 +187,7 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
-<<<<<<< HEAD
     application: ApplicationSettings = ApplicationSettings()
-=======
->>>>>>> control
     search: SearchSettings = SearchSettings()
     collections: tuple[CollectionSettings, ...] = ()
 

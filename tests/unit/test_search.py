@@ -112,10 +112,8 @@ class Scene:
         self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.clock, self.meter)
         self.set(mode)
         self.follower.look()
-        self.search_ = Search(
-            SPEC, self.serving, self.milvus, self, self.follower, self.breaker, self.shadow, self.budget, self.meter, self.clock,
-            LIMITS,
-        )  # fmt: skip
+        parts = (self.follower, self.breaker, self.shadow, self.budget, self.meter, self.clock)
+        self.search_ = Search(SPEC, self.serving, self.milvus, self, *parts, LIMITS)
 
     def clock(self) -> float:
         return self.now

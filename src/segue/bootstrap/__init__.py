@@ -29,7 +29,7 @@ from segue.phases.relay import Relay, Timing, Watch, keep_equal
 from segue.pipelines.conditions import as_laid_out
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Progress, Run, Sink, Source
+from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Meter, Progress, Run, Sink, Source
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
@@ -117,7 +117,7 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
     from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
 
-    with _open_neo4j(settings) as connection:
+    with open_neo4j(settings) as connection:
         trigger = TriggerCapture(connection, collection.name, source_spec(collection))
         search = settings.search
         yield ModeControl(
@@ -211,7 +211,13 @@ def migrate(
 
 
 def relay(
-    settings: Settings, collection: CollectionSettings, watch: Watch, stop: threading.Event, *, until_drained: bool
+    settings: Settings,
+    collection: CollectionSettings,
+    watch: Watch,
+    stop: threading.Event,
+    *,
+    until_drained: bool,
+    meter: Meter | None = None,
 ) -> None:
     """Relay one collection until asked to stop, or until it is drained.
 
@@ -236,8 +242,8 @@ def relay(
             drain=times.drain_seconds,
         )
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic)
-        keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained)
+        one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic, meter=meter)
+        keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained, meter=meter)
 
 
 def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, Counts] | None:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from segue import bootstrap
 from segue.breaker import Breaker
@@ -31,10 +32,6 @@ from segue.traffic.dual_write import AsyncDualWriteStore, DualWriteStore, Parts
 from segue.traffic.modes import ModeFollower, OwnMode
 from segue.traffic.search import Limits, Search
 from segue.traffic.shadow_read import ErrorBudget, ShadowReads
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
 
 LOOK_SECONDS = 0.5
 """Between looks at the storage mode; a change must take effect within a second."""
@@ -113,7 +110,7 @@ def _open(
 
     spec = bootstrap.source_spec(one)
     limits = _limits(settings)
-    meter = Metrics(one.name, registry)
+    meter = Metrics(one.name, registry or REGISTRY)
     connection = opened.enter_context(bootstrap.open_neo4j(settings))
     connection.rows("RETURN 1")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import Key, OpenMark, Page, Range, SourceSpec
+from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
 from segue.ports import Backlog, Census, Looked
 
 Values = Sequence[Any]
@@ -233,7 +233,7 @@ class MemoryGraph:
         return len(gone)
 
     def _may_prune(self) -> bool:
-        return not self.copying and self.copied is not None and self.copied == self.capture
+        return not self.copying and self.copied is not None and self.copied in (self.capture, STATIC)
 
     def copy_begins(self) -> None:
         """See `Marks`."""

@@ -6,8 +6,9 @@ level: what it may not show yet is the read fence's business. Knows no source.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import repeat
 from types import MappingProxyType
 from typing import Any
@@ -90,7 +91,7 @@ class MilvusCandidates:
         return self._hits(zip(keys, results.scores, typed, loose, strict=False))
 
     def _search_lite(self, vector: Vector, k: int, filtered: str, params: dict[str, int], seconds: float) -> Pending:
-        done: Future[list[Hit]] = Future()
+        began = time.monotonic()
         try:
             with self._connection.translated(seconds):
                 (found,) = self._connection.client.search(
@@ -104,10 +105,8 @@ class MilvusCandidates:
                     timeout=seconds,
                 )
         except SegueError as fault:
-            done.set_exception(fault)
-        else:
-            done.set_result(self._hits(map(self._opened, found)))
-        return done
+            return _Searched([], time.monotonic() - began, fault)
+        return _Searched(self._hits(map(self._opened, found)), time.monotonic() - began)
 
     def _opened(self, row: Mapping[str, Any]) -> Found:
         entity = row["entity"]
@@ -126,6 +125,20 @@ class MilvusCandidates:
         return list(best.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """A search that is over."""
+
+    hits: list[Hit]
+    seconds: float
+    fault: SegueError | None = None
+
+    def result(self) -> list[Hit]:
+        if self.fault:
+            raise self.fault
+        return self.hits
+
+
 class _Asked:
     """A search on its way through the channel."""
 
@@ -134,16 +147,25 @@ class _Asked:
     ) -> None:
         self._connection = connection
         self._future = future
-        self._seconds = seconds
+        self._deadline_seconds = seconds
         self._answer = answer
+        self._sent = time.monotonic()
+        self.seconds = 0.0
+        # Its own moment: whoever asked may have other things to do before looking at the answer.
+        future.add_done_callback(self._answered)
 
     def result(self) -> list[Hit]:
-        with self._connection.translated(self._seconds):
+        with self._connection.translated(self._deadline_seconds):
             answer = self._future.result()
         code = answer.status.code or answer.status.error_code
         if code:
             raise self._connection.refusal(code, answer.status.reason)
+        if not self.seconds:
+            self._answered(self._future)
         return self._answer(answer.results)
+
+    def _answered(self, _: object) -> None:
+        self.seconds = self.seconds or time.monotonic() - self._sent
 
 
 def _values(column: Any) -> Sequence[Any]:
