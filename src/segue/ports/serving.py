@@ -122,13 +122,12 @@ class Nearest(Protocol):
 
 
 class Pending(Protocol):
-    """A search on its way.
+    """A search on its way."""
 
-    Attributes:
-        seconds: How long the sink took to answer, from sending; known once `result` has returned.
-    """
-
-    seconds: float
+    @property
+    def seconds(self) -> float:
+        """How long the sink took to answer, from sending; known once `result` has returned."""
+        ...
 
     def result(self) -> list[Hit]:
         """Wait for the answer: distinct keys, nearest first.
