@@ -128,24 +128,45 @@ def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None) ->
         return discover(catalog, source, indexes=indexes, key=key)
 
 
-def preview(settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event) -> Preview:
-    """Say what a copy of the collection would do; opens no state file."""
-    with open_stores(settings) as stores:
+def preview(
+    settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, no_writers: bool
+) -> Preview:
+    """Say what a copy of the collection would do; opens no state file.
+
+    Raises:
+        ConfigError: See `migrate`.
+    """
+    with open_stores(settings) as stores, _open_neo4j(settings) as connection:
+        if no_writers:
+            _refuse_captured(collection, _capture(connection, collection))
         return _backfill(settings, collection, stores, progress, stop).preview()
 
 
 def migrate(
-    settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, restart: bool
+    settings: Settings,
+    collection: CollectionSettings,
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    restart: bool,
+    no_writers: bool,
 ) -> tuple[Outcome, Path]:
     """Copy a collection; return what came of it and where its quarantine is written.
 
-    Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise the source is taken to
-    stand still.
+    Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise it is static. `no_writers`
+    states that nobody writes until changes are captured, and is recorded with the copy.
+
+    Raises:
+        ConfigError: `no_writers`, although changes are captured.
     """
     with open_stores(settings) as stores, _open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
+        if no_writers:
+            _refuse_captured(collection, _capture(connection, collection))
         beside = _beside(settings, collection, connection, progress, stop)
+        stated = _control(connection, collection) if no_writers else None
+        backfill = _backfill(settings, collection, stores, progress, stop, beside, nobody_writes=stated)
         try:
-            outcome = _backfill(settings, collection, stores, progress, stop, beside).run(state, restart=restart)
+            outcome = backfill.run(state, restart=restart)
         except SegueError:
             # What fails in the wake of the cause must not stand in its place.
             with suppress(StateStoreFailed):
@@ -227,6 +248,8 @@ def _backfill(
     progress: Progress,
     stop: threading.Event,
     beside: Beside | None = None,
+    *,
+    nobody_writes: Marks | None = None,
 ) -> Backfill:
     job = Job(
         collection=collection.name,
@@ -237,6 +260,7 @@ def _backfill(
         tool_version=__version__,
         patience_seconds=settings.backfill.patience_seconds,
         beside=beside,
+        nobody_writes=nobody_writes,
     )
     workers = LocalWorkers(settings.backfill.workers)
     return Backfill(job, stores.source, stores.sink, workers, progress, stop)
@@ -264,6 +288,20 @@ def _beside(
         raise FatalError(message, hint="`segue capture status` says more; `segue capture remove` gives it up.")
     progress.note("changes are captured: writers may go on, `segue relay` carries them over")
     return Beside(token, _marks(connection, collection), settings.relay.landing_seconds, stop.wait)
+
+
+def _refuse_captured(collection: CollectionSettings, capture: Capture) -> None:
+    if capture.token() is not None:
+        message = f"--no-writers states that nobody writes, but changes of {collection.name!r} are captured: writers may go on"
+        raise ConfigError(message, hint="Leave the flag out: the copy counts without it. Or first: segue capture remove")
+
+
+def _control(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:
+    """Return what writes to the control node, where no capture has prepared the database for that."""
+    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+
+    prepare(connection)
+    return _marks(connection, collection)
 
 
 def _capture(connection: Neo4jConnection, collection: CollectionSettings) -> Capture:
