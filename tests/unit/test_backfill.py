@@ -23,8 +23,8 @@ from segue.errors import (
     Throttled,
     UnsafeResume,
 )
-from segue.model import Key, Metric, Page, Range, Reason, Rows, SourceSpec
-from segue.phases.backfill import IN_FLIGHT, Backfill, Beside
+from segue.model import STATIC, Key, Metric, Page, Range, Reason, Rows, SourceSpec
+from segue.phases.backfill import IN_FLIGHT, STATED_COPY, STATIC_COPY, Backfill, Beside
 from segue.stores.memory_marks import MemoryGraph
 from segue.stores.memory_store import MemorySink, MemorySource
 
@@ -418,3 +418,46 @@ def test_a_refused_resume_does_not_keep_the_marks(copy: Copy) -> None:
     with pytest.raises(UnsafeResume):
         beside.run()
     assert beside.recorded() == (False, None)
+
+
+def test_a_copy_that_nothing_captures_is_static(copy: Copy) -> None:
+    """It says so at once and at the end, and what to do; beside writers it is not, and says nothing of the kind."""
+    outcome = copy.run()
+    assert outcome.static
+    assert STATIC_COPY in outcome.notes
+    assert copy.watch is not None
+    assert copy.watch.notes.count(STATIC_COPY) == 1
+
+    outcome = BesideWriters(copy).run(restart=True)
+    assert not outcome.static
+    assert STATIC_COPY not in outcome.notes
+
+
+def test_a_copy_while_nobody_writes_is_recorded_as_such(copy: Copy) -> None:
+    """As the operator states, and only when everything is there; its notes say what it counts on."""
+    graph, calls = MemoryGraph(SPEC, clock=lambda: 0.0), Calls()
+    marks: Any = Struck(graph, calls)
+    outcome = copy.with_job(nobody_writes=marks).run(calls=calls)
+
+    assert calls.made[calls.made.index("load") :][:3] == ["load", "copy_ended", "finish"]
+    assert (graph.copying, graph.copied) == (False, STATIC)
+    assert outcome.static
+    assert STATED_COPY in outcome.notes
+    assert STATIC_COPY not in outcome.notes
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_is_stated_late_was_not_stated_of_what_is_copied(copy: Copy, finished: bool) -> None:
+    """Somebody may have written behind a copy that began without the statement: it is not continued, but made again."""
+    if finished:
+        copy.run()
+    else:
+        with pytest.raises(Killed):
+            copy.run(calls=Calls(20))
+    graph = MemoryGraph(SPEC, clock=lambda: 0.0)
+    stated = copy.with_job(nobody_writes=graph)
+    with pytest.raises(UnsafeResume, match="capture: nothing then, 'static' now"):
+        stated.run()
+    assert graph.copied is None
+    assert_complete(copy, stated.run(restart=True))
+    assert graph.copied == STATIC

@@ -70,11 +70,19 @@ def test_every_variable_sets_its_setting() -> None:
         "SEGUE_WORKERS": "3",
         "SEGUE_BATCH_SIZE": "250",
         "SEGUE_PATIENCE_SECONDS": "7.5",
+        "STORAGE_MODE": "dual_write",
+        "STORAGE_MODE_FILE": "/etc/segue/mode",
     }
     assert given.keys() == PLAIN_VARIABLES.keys()
-    settings = load(None, environ=given)
     for name, (section, setting) in PLAIN_VARIABLES.items():
+        settings = load(None, environ={name: given[name]})
         assert str(getattr(getattr(settings, section), setting)) == given[name]
+
+
+def test_a_mode_of_its_own_is_given_once() -> None:
+    """Fixed or in a file: with both, which one counts could not be told."""
+    with pytest.raises(ConfigError, match="are both given"):
+        load(None, environ={"STORAGE_MODE": "hybrid", "STORAGE_MODE_FILE": "/etc/segue/mode"})
 
 
 @pytest.mark.parametrize("name", SECRET_VARIABLES)

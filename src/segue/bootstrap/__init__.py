@@ -184,24 +184,45 @@ def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None) ->
         return discover(catalog, source, indexes=indexes, key=key)
 
 
-def preview(settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event) -> Preview:
-    """Say what a copy of the collection would do; opens no state file."""
-    with open_stores(settings) as stores:
+def preview(
+    settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, no_writers: bool
+) -> Preview:
+    """Say what a copy of the collection would do; opens no state file.
+
+    Raises:
+        ConfigError: See `migrate`.
+    """
+    with open_stores(settings) as stores, _open_neo4j(settings) as connection:
+        if no_writers:
+            _refuse_captured(collection, _capture(connection, collection))
         return _backfill(settings, collection, stores, progress, stop).preview()
 
 
 def migrate(
-    settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event, *, restart: bool
+    settings: Settings,
+    collection: CollectionSettings,
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    restart: bool,
+    no_writers: bool,
 ) -> tuple[Outcome, Path]:
     """Copy a collection; return what came of it and where its quarantine is written.
 
-    Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise the source is taken to
-    stand still.
+    Where changes are captured (`segue capture install`), the copy is made beside writers; otherwise it is static. `no_writers`
+    states that nobody writes until changes are captured, and is recorded with the copy.
+
+    Raises:
+        ConfigError: `no_writers`, although changes are captured.
     """
     with open_stores(settings) as stores, open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
+        if no_writers:
+            _refuse_captured(collection, connection)
         beside = _beside(settings, collection, connection, progress, stop)
+        stated = _control(connection, collection) if no_writers else None
+        backfill = _backfill(settings, collection, stores, progress, stop, beside, nobody_writes=stated)
         try:
-            outcome = _backfill(settings, collection, stores, progress, stop, beside).run(state, restart=restart)
+            outcome = backfill.run(state, restart=restart)
         except SegueError:
             # What fails in the wake of the cause must not stand in its place.
             with suppress(StateStoreFailed):
@@ -289,6 +310,8 @@ def _backfill(
     progress: Progress,
     stop: threading.Event,
     beside: Beside | None = None,
+    *,
+    nobody_writes: Marks | None = None,
 ) -> Backfill:
     job = Job(
         collection=collection.name,
@@ -299,6 +322,7 @@ def _backfill(
         tool_version=__version__,
         patience_seconds=settings.backfill.patience_seconds,
         beside=beside,
+        nobody_writes=nobody_writes,
     )
     workers = LocalWorkers(settings.backfill.workers)
     return Backfill(job, stores.source, stores.sink, workers, progress, stop)
@@ -318,15 +342,51 @@ def lay_out(collection: CollectionSettings) -> Callable[[SourceSpec], Layout]:
 def _beside(
     settings: Settings, collection: CollectionSettings, connection: Neo4jConnection, progress: Progress, stop: threading.Event
 ) -> Beside | None:
-    capture = _capture(connection, collection)
-    token = capture.token()
+    token = _captured(collection, connection)
     if token is None:
         return None
-    if not capture.prove(PROOF_SECONDS):
-        message = f"the trigger that captures changes of {collection.name!r} is installed, but marks nothing"
-        raise FatalError(message, hint="`segue capture status` says more; `segue capture remove` gives it up.")
     progress.note("changes are captured: writers may go on, `segue relay` carries them over")
     return Beside(token, _marks(connection, collection), settings.relay.landing_seconds, stop.wait)
+
+
+def _captured(collection: CollectionSettings, connection: Neo4jConnection) -> str | None:
+    """Return the token under which every change leaves a mark from now on, None where changes need not leave one.
+
+    Raises:
+        FatalError: They should, and do not yet, or not any more.
+    """
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+
+    capture = _capture(connection, collection)
+    token = capture.token()
+    if token is not None:
+        if not capture.prove(PROOF_SECONDS):
+            message = f"the trigger that captures changes of {collection.name!r} is installed, but marks nothing"
+            raise FatalError(message, hint="`segue capture status` says more; `segue capture remove` gives it up.")
+        return token
+    control = Neo4jControl(connection, collection.name).read()
+    if control.mode.marks and control.capture is None:
+        message = (
+            f"the mode of {collection.name!r} is {control.mode}, but its barrier is not reached: some changes leave no mark"
+        )
+        raise FatalError(
+            message, hint=f"`segue mode set {control.mode} --collection {collection.name}` goes on waiting for it."
+        )
+    return control.capture
+
+
+def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection) -> None:
+    if _captured(collection, connection) is not None:
+        message = f"--no-writers states that nobody writes, but changes of {collection.name!r} are captured: writers may go on"
+        raise ConfigError(message, hint="Leave the flag out: the copy counts without it.")
+
+
+def _control(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:
+    """Return what writes to the control node, where no capture has prepared the database for that."""
+    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+
+    prepare(connection)
+    return _marks(connection, collection)
 
 
 def _capture(connection: Neo4jConnection, collection: CollectionSettings) -> Capture:

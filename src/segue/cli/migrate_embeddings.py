@@ -33,6 +33,12 @@ def migrate_embeddings(
     restart: Annotated[
         bool, typer.Option("--restart", help="Copy everything again instead of resuming; doubles no row.")
     ] = False,
+    no_writers: Annotated[
+        bool,
+        typer.Option(
+            "--no-writers", help="State that nobody writes until the mode is dual_write: a copy without capture counts then."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing anywhere.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
@@ -53,7 +59,7 @@ def migrate_embeddings(
     except SegueError as fault:
         publish([], _data([], fault, stopped=False), output_format, output_file)
         raise
-    work = _previewed if dry_run else _migrated(restart)
+    work = _previewed(no_writers) if dry_run else _migrated(restart, no_writers)
     results: list[Result] = []
     failure: SegueError | None = None
     with stoppable() as stop:
@@ -79,20 +85,23 @@ def migrate_embeddings(
 Work = Callable[[Settings, CollectionSettings, LogFormat, threading.Event], Result]
 
 
-def _migrated(restart: bool) -> Work:
+def _migrated(restart: bool, no_writers: bool) -> Work:
     def work(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
         with shown(one.name, log_format) as progress:
             if hint := bootstrap.missing_speed():
                 progress.note(hint)
-            outcome, quarantine = bootstrap.migrate(settings, one, progress, stop, restart=restart)
+            outcome, quarantine = bootstrap.migrate(settings, one, progress, stop, restart=restart, no_writers=no_writers)
         return _outcome_result(one, outcome, quarantine)
 
     return work
 
 
-def _previewed(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
-    with shown(one.name, log_format) as progress:
-        return _preview_result(one, bootstrap.preview(settings, one, progress, stop))
+def _previewed(no_writers: bool) -> Work:
+    def work(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
+        with shown(one.name, log_format) as progress:
+            return _preview_result(one, bootstrap.preview(settings, one, progress, stop, no_writers=no_writers))
+
+    return work
 
 
 def _data(results: list[Result], failure: SegueError | None, *, stopped: bool) -> dict[str, Any]:
@@ -158,6 +167,7 @@ def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path)
             "quarantine_file": str(quarantine) if counts.quarantined else None,
             "target": outcome.run.target,
             "target_rows": outcome.target_rows,
+            "static": outcome.static,
             "migrated_now": outcome.migrated_now,
             "copy_seconds": round(outcome.copy_seconds, 3),
             "rows_per_second": round(rate, 1),

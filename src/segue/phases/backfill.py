@@ -18,7 +18,7 @@ import tenacity
 
 from segue.delivery import find_guilty
 from segue.errors import DataError, Interrupted, RetryableError, Throttled, UnsafeResume
-from segue.model import Counts, Encoded, Key, Layout, Page, Quarantined, Range, Rows, SourceSpec
+from segue.model import STATIC, Counts, Encoded, Key, Layout, Page, Quarantined, Range, Rows, SourceSpec
 from segue.pipelines.batch_size import BatchSize
 from segue.pipelines.conditions import conditions, differences, settled, with_types
 from segue.pipelines.embeddings import Codec
@@ -30,6 +30,15 @@ IN_FLIGHT = 2
 """Batches a worker has on their way while it reads the next one: enough to overlap, few enough to bound the memory."""
 
 INDEX_POLL_SECONDS = 0.5
+
+STATIC_COPY = (
+    "nothing captures changes: what changes behind the copy is not carried over; this copy is static and opens no gate. "
+    "`segue capture install` and copy again with --restart; or, if nobody writes until the mode is dual_write, state that: "
+    "--no-writers --restart"
+)
+STATED_COPY = (
+    "nothing captures changes: this copy counts because, as --no-writers states, nobody writes until the mode is dual_write"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Job:
         tool_version: A checkpoint of another version is not continued.
         patience_seconds: How long a store may fail to answer before the copy stops, resumable.
         beside: Set when writers go on meanwhile and mark what they change.
+        nobody_writes: Set, without `beside`, when the operator states that nobody writes: where the copy is recorded as such.
     """
 
     collection: str
@@ -84,6 +94,7 @@ class Job:
     tool_version: str
     patience_seconds: float = 120.0
     beside: Beside | None = None
+    nobody_writes: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Outcome:
         target_rows: The sink's own count, None while the copy is not complete.
         copy_seconds: This command's share of copying, without the index.
         migrated_now: Rows this command migrated.
+        static: Nothing captures changes, so nothing that changes behind the copy is carried over.
         notes: What the operator should know.
         run: The record, for the quarantine and the working time over all interruptions.
     """
@@ -109,6 +121,7 @@ class Outcome:
     target_rows: int | None
     copy_seconds: float
     migrated_now: int
+    static: bool
     notes: Sequence[str]
     layout: Layout
     run: Run
@@ -185,7 +198,7 @@ class Backfill:
         1. Take up the recorded run, or (`restart`, or none yet) plan one: census, layout, ranges, collection, record.
         2. Beside writers, keep every mark from here on.
         3. Copy the ranges that are not done, several at a time.
-        4. Build the index, load the collection; beside writers, record under which capture the copy is complete.
+        4. Build the index, load the collection; record under which capture the copy is complete, or that nobody wrote.
         5. Record the run as finished.
 
         Running again after it finished does nothing. Stopped on request, it returns with everything in flight landed.
@@ -207,6 +220,8 @@ class Backfill:
         self._progress.planned(total(before), len(before), resumed=recorded is not None)
         try:
             if not run.finished:
+                for note in self._static():
+                    self._progress.note(note)
                 if self._job.beside is not None:
                     self._patiently(self._job.beside.marks.copy_begins)
                 self._copy_ranges(state, run, spec, layout)
@@ -225,7 +240,8 @@ class Backfill:
             target_rows=self._sink.count(layout) if now.finished else None,
             copy_seconds=copied - started,
             migrated_now=counts.migrated - total(before).migrated,
-            notes=[*now.notes, *self._left_to_the_relay()],
+            static=self._job.beside is None,
+            notes=[*now.notes, *self._left_to_the_relay(), *self._static()],
             layout=layout,
             run=now,
         )
@@ -262,9 +278,15 @@ class Backfill:
         left = sum(self._left)
         return [f"{left:,} keys had changed already and were not copied: the relay makes them equal"] if left else []
 
+    def _static(self) -> list[str]:
+        if self._job.beside is not None:
+            return []
+        return [STATIC_COPY if self._job.nobody_writes is None else STATED_COPY]
+
     def _conditions(self, spec: SourceSpec, layout: Layout) -> Mapping[str, object]:
         identity = self._source.identity()
-        capture = self._job.beside.capture if self._job.beside else None
+        # What is stated now was not stated of a copy that was begun before.
+        capture = self._job.beside.capture if self._job.beside else STATIC if self._job.nobody_writes else None
         return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version, capture=capture)
 
     def _copy_ranges(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
@@ -298,6 +320,8 @@ class Backfill:
         # Before the run counts as finished, so that a run killed in between says it again.
         if (beside := self._job.beside) is not None:
             self._patiently(lambda: beside.marks.copy_ended(beside.capture))
+        elif (marks := self._job.nobody_writes) is not None:
+            self._patiently(lambda: marks.copy_ended(STATIC))
         state.finish(run)
 
 

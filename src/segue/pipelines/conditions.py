@@ -57,7 +57,7 @@ def conditions(
         layout: The collection's layout.
         source: The source database's identity.
         tool_version: Segue's version.
-        capture: The token under which changes are captured, None for a source taken to stand still.
+        capture: The token under which changes are captured, "static" when the operator states that nobody writes, else None.
     """
     return {
         "tool": {"version": tool_version, "codec": CODEC_VERSION},
@@ -97,7 +97,7 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence
 
 
 def _said(values: Mapping[str, Any], name: str) -> str:
-    return repr(values[name]) if name in values else "nothing"
+    return "nothing" if values.get(name) is None else repr(values[name])
 
 
 def _spec(spec: SourceSpec) -> dict[str, Any]:
