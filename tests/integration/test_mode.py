@@ -234,6 +234,17 @@ def test_a_transaction_begun_before_holds_the_capture_up(place: Workplace) -> No
     assert _ended(running)["collections"][0]["capture"] is not None
 
 
+def test_a_trigger_that_is_noted_but_gone_is_found_out(place: Workplace) -> None:
+    """Changes would count as captured and leave no mark: the canary says so. Going back needs no trigger."""
+    write(
+        place, "CREATE (:SegueControl {collection: $name, capture: 'trigger', capture_token: 'of a trigger that was dropped'})"
+    )
+    ended = mode(place, "set", "dual_write", "--wait-secs", "1")
+    assert ended.code == 1
+    assert f"the trigger of '{place.collection}' marked no canary" in ended.data["error"]["message"]
+    assert mode(place, "set", "neo4j_only").code == 0
+
+
 def test_every_format_says_the_same(place: Workplace) -> None:
     """Table, Markdown, YAML and JSON, on stdout or in a file."""
     register(place, "shop-1", 0)
