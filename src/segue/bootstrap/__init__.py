@@ -192,9 +192,9 @@ def preview(
     Raises:
         ConfigError: See `migrate`.
     """
-    with open_stores(settings) as stores, _open_neo4j(settings) as connection:
+    with open_stores(settings) as stores, open_neo4j(settings) as connection:
         if no_writers:
-            _refuse_captured(collection, _capture(connection, collection))
+            _refuse_captured(collection, connection)
         return _backfill(settings, collection, stores, progress, stop).preview()
 
 
@@ -376,7 +376,10 @@ def _captured(collection: CollectionSettings, connection: Neo4jConnection) -> st
 
 
 def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection) -> None:
-    if _captured(collection, connection) is not None:
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+
+    # A look, no proof: a dry run changes nothing, not even by a canary.
+    if _capture(connection, collection).token() is not None or Neo4jControl(connection, collection.name).read().mode.marks:
         message = f"--no-writers states that nobody writes, but changes of {collection.name!r} are captured: writers may go on"
         raise ConfigError(message, hint="Leave the flag out: the copy counts without it.")
 
