@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from neo4j import Driver
 from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
-from segue.stores.neo4j_connection import Neo4jConnection
+from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 from segue.stores.neo4j_control import Neo4jControl
 from segue.stores.neo4j_marks import prepare
 
@@ -168,6 +168,31 @@ def test_of_changes_at_once_one_wins(place: Place) -> None:
         assert winner == place.node.read()
         assert winner is not None
         assert (winner.epoch, winner.reason) == (epoch + 1, winner.mode.value)
+
+
+@pytest.mark.parametrize("line", NEO4J_LINES)
+def test_a_change_whose_commit_was_not_answered_knows_its_own_work(
+    line: str, neo4j_ways: dict[str, tuple[Driver, Neo4jConnection]], scratch_label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver runs such a transaction again: it finds its own change, and not somebody else's."""
+    if line not in neo4j_ways:
+        pytest.skip(f"no Java on this machine runs {line}")
+    driver, connection = neo4j_ways[line]
+    place = InNeo4j(driver, connection, scratch_label)
+    write = connection.write
+
+    def twice(work: Callable[[Transaction], Control | None]) -> Control | None:
+        write(work)
+        return write(work)
+
+    try:
+        monkeypatch.setattr(connection, "write", twice)
+        assert place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="") is not None
+        assert place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="") is None
+        assert place.node.read().epoch == 1
+    finally:
+        monkeypatch.undo()
+        place.clear()
 
 
 def test_times_change_only_where_milvus_is_not_read_throughout(place: Place) -> None:

@@ -245,6 +245,14 @@ def test_a_trigger_that_is_noted_but_gone_is_found_out(place: Workplace) -> None
     assert mode(place, "set", "neo4j_only").code == 0
 
 
+def test_a_mode_that_somebody_wrote_by_hand_is_named(place: Workplace) -> None:
+    """A control node with a mode that is none: one plain message, and the four there are."""
+    write(place, "CREATE (:SegueControl {collection: $name, mode: 'turbo', epoch: 1})")
+    ended = place.segue("mode", "show")
+    assert ended.code == 1
+    assert "'turbo', which is none of neo4j_only, dual_write, shadow_milvus, hybrid" in ended.err
+
+
 def test_every_format_says_the_same(place: Workplace) -> None:
     """Table, Markdown, YAML and JSON, on stdout or in a file."""
     register(place, "shop-1", 0)

@@ -7,7 +7,7 @@ ports only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError
@@ -72,7 +72,7 @@ class Changed:
 
     before: StorageMode
     control: Control
-    overridden: Sequence[GateSeen] = field(default=())
+    overridden: Sequence[GateSeen] = ()
 
 
 class Patience:
