@@ -6,11 +6,15 @@ and whoever runs inside the application acts by the mode (`traffic/modes.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from segue.model import STATIC, Control, FenceTimes, StorageMode
 from segue.ports import Backlog
+
+KEPT_UP_SECONDS = 5.0
+"""How long the oldest dirty key may have waited where writers go on: relays that keep up take a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +90,29 @@ def _backfill(standing: Standing) -> Finding:
 
 
 def _drained(standing: Standing) -> Finding:
-    left = standing.backlog
+    """Changes of before the copy's end are carried over, and the relays keep up with those that go on."""
+    left, copied = standing.backlog, standing.control.copied_seconds_ago
     if not left.dirty and not left.tainted:
         return Finding(True, "no key is dirty, and no late request can land")
     waits = f", the oldest for {left.oldest_seconds:.1f} s" if left.dirty else ""
     evidence = f"{left.dirty:,} keys are dirty{waits}, {left.tainted:,} are tainted"
+    if not left.tainted and copied is not None and left.oldest_seconds < min(copied, KEPT_UP_SECONDS):
+        return Finding(True, f"{evidence}: the relays keep up with the writers")
     return Finding(False, evidence, f"segue relay --until-drained --collection {standing.collection}")
 
 
 def _visible(standing: Standing) -> Finding:
-    ago, needed = standing.control.copied_seconds_ago, standing.times.visible
-    if ago is None:
+    """What the copy wrote is visible by now, and every closed mark was closed under the present times."""
+    control, times = standing.control, standing.times
+    if control.copied_seconds_ago is None:
         return Finding(False, "no copy is complete", f"segue migrate-embeddings --collection {standing.collection}")
-    evidence = f"the copy was completed {ago:,.1f} s ago, and its rows are visible after {needed:g} s"
-    return Finding(True, evidence) if ago >= needed else Finding(False, evidence, f"sleep {needed - ago:.1f}")
+    changed = control.changed_seconds_ago or 0.0
+    evidence = (
+        f"the copy was completed {control.copied_seconds_ago:,.1f} s ago, its rows are visible after {times.visible:g} s; "
+        f"the mode is {changed:,.1f} s old, marks stay open for {times.window:g} s"
+    )
+    missing = max(times.visible - control.copied_seconds_ago, times.window - changed)
+    return Finding(True, evidence) if missing <= 0 else Finding(False, evidence, f"sleep {math.ceil(missing)}")
 
 
 BACKFILL = Gate("backfill", _backfill)

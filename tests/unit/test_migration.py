@@ -33,14 +33,19 @@ def test_only_neighbours_and_neo4j_only_are_reachable(mode: StorageMode, others:
     assert set(reachable(mode)) == others
 
 
-GOOD = Control(mode=DUAL, epoch=1, capture="t", copied="t", copied_seconds_ago=5.0)
+def copied(under: str | None, *, capture: str | None = "t", ago: float = 60.0, changed: float = 60.0) -> Control:
+    """Return a control node in `dual_write` with a complete copy."""
+    return Control(DUAL, 1, capture=capture, copied=under, copied_seconds_ago=ago, changed_seconds_ago=changed)
+
+
+GOOD = copied("t", ago=5.0, changed=TIMES.window)
 
 
 @pytest.mark.parametrize(
     ("control", "backlog", "shut", "words", "command"),
     [
         (GOOD, CLEAN, [], "", ""),
-        (Control(DUAL, 1, capture="t", copied=STATIC, copied_seconds_ago=60.0), CLEAN, [], "", ""),
+        (copied(STATIC), CLEAN, [], "", ""),
         (
             Control(DUAL, 1, capture="t"),
             CLEAN,
@@ -49,21 +54,21 @@ GOOD = Control(mode=DUAL, epoch=1, capture="t", copied="t", copied_seconds_ago=5
             "segue migrate-embeddings --collection films",
         ),
         (
-            Control(DUAL, 1, capture=None, copied="t", copied_seconds_ago=60.0),
+            copied("t", capture=None),
             CLEAN,
             ["backfill"],
             "barrier",
             "segue mode set dual_write --collection films",
         ),
         (
-            Control(DUAL, 1, capture=None, copied=STATIC, copied_seconds_ago=60.0),
+            copied(STATIC, capture=None),
             CLEAN,
             ["backfill"],
             "barrier",
             "segue mode set dual_write --collection films",
         ),
         (
-            Control(DUAL, 3, capture="newer", copied="older", copied_seconds_ago=60.0),
+            copied("older", capture="newer"),
             CLEAN,
             ["backfill"],
             "earlier capture",
@@ -77,7 +82,17 @@ GOOD = Control(mode=DUAL, epoch=1, capture="t", copied="t", copied_seconds_ago=5
             "segue relay --until-drained --collection films",
         ),
         (GOOD, Backlog(12, 0, 2, 0.0), ["drained"], "2 are tainted", "segue relay --until-drained --collection films"),
-        (Control(DUAL, 1, capture="t", copied="t", copied_seconds_ago=4.5), CLEAN, ["visible"], "4.5 s ago", "sleep 0.5"),
+        (GOOD, Backlog(12, 3, 0, 4.9), [], "", ""),
+        (GOOD, Backlog(12, 3, 1, 0.1), ["drained"], "1 are tainted", "segue relay --until-drained --collection films"),
+        (
+            copied("t", ago=2.0),
+            Backlog(12, 3, 0, 3.0),
+            ["drained", "visible"],
+            "the oldest for 3.0 s",
+            "segue relay --until-drained --collection films",
+        ),
+        (copied("t", ago=4.5), CLEAN, ["visible"], "4.5 s ago", "sleep 1"),
+        (copied("t", changed=2.0), CLEAN, ["visible"], "the mode is 2.0 s old", "sleep 5"),
     ],
 )
 def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: list[str], words: str, command: str) -> None:

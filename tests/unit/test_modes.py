@@ -84,7 +84,7 @@ class Place:
         self.now = 1000.0
         self.node = Away(clock=lambda: self.now)
         self.meter = Counted()
-        self.follower = ModeFollower(self.node, own or OwnMode(), "one", "host", lambda: self.now, self.meter)
+        self.follower = ModeFollower(self.node, own or OwnMode(), "one", "host", self.meter)
 
     def change(self, mode: StorageMode) -> Control:
         control = self.node.change(self.node.read().epoch, mode, times=FenceTimes(), reason="")
@@ -135,12 +135,11 @@ def test_the_table_of_mixtures_is_whole() -> None:
 
 
 def test_before_the_first_look_neo4j_answers() -> None:
-    """Whatever the control node says, an instance that has not looked reads Neo4j, and counts as stale."""
+    """Whatever the control node says, an instance that has not looked reads Neo4j."""
     place = Place(OwnMode(HYBRID))
     place.change(DUAL)
     assert place.follower.view == View(Control(), HYBRID)
     assert place.follower.view.reads is ONLY
-    assert place.follower.stale()
 
 
 def test_a_look_registers_adopts_and_acknowledges() -> None:
@@ -154,7 +153,6 @@ def test_a_look_registers_adopts_and_acknowledges() -> None:
     assert place.node.instances() == [Instance("one", "host", SHADOW, control.epoch + 1)]
     assert place.follower.view.reads is SHADOW
     assert place.meter.acted == [(control.epoch + 1, SHADOW)]
-    assert not place.follower.stale()
 
 
 def test_an_operation_of_an_older_epoch_holds_the_acknowledgement_back() -> None:
@@ -252,8 +250,8 @@ def test_a_control_node_that_was_restored_is_followed() -> None:
     assert place.acknowledged == 1
 
 
-def test_neo4j_away_changes_nothing_but_makes_stale() -> None:
-    """The failure is counted; the view stays, and after the lapse the instance knows that nobody waits for it any more."""
+def test_neo4j_away_changes_nothing() -> None:
+    """The failure is counted and the view stays; the registration lapses, and the next look that succeeds brings it back."""
     place = Place()
     place.change(HYBRID)
     place.follower.look()
@@ -264,14 +262,11 @@ def test_neo4j_away_changes_nothing_but_makes_stale() -> None:
     place.follower.look()
     assert place.meter.failures == [(StoreName.NEO4J, "control", "StoreUnavailable")]
     assert place.follower.view == view
-    assert not place.follower.stale()
     assert place.node.instances() == []
 
-    place.now += 0.1
-    assert place.follower.stale()
     place.node.is_away = False
     place.follower.look()
-    assert not place.follower.stale()
+    assert [instance.name for instance in place.node.instances()] == ["one"]
 
 
 def test_leaving_takes_the_registration_out() -> None:

@@ -109,7 +109,7 @@ class Scene:
         self.breaker = Breaker(self.clock)
         self.budget = ErrorBudget()
         self.shadow = ShadowReads(self.serving, self.meter, rate=0, budget=self.budget)
-        self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.clock, self.meter)
+        self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.meter)
         self.set(mode)
         self.follower.look()
         parts = (self.follower, self.breaker, self.shadow, self.budget, self.meter, self.clock)

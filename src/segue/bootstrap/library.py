@@ -116,7 +116,7 @@ def _open(
 
     control = Neo4jControl(connection, one.name)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    follower = ModeFollower(control, _own_mode(settings), name, socket.gethostname(), time.monotonic, meter)
+    follower = ModeFollower(control, _own_mode(settings), name, socket.gethostname(), meter)
     follower.look()
     opened.callback(follower.leave)
 

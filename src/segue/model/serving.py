@@ -158,7 +158,7 @@ class FenceTimes:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The control node of a collection: what every instance acts by.
+    """The control node of a collection: what every instance acts by. Equal when it says the same, whenever it was looked at.
 
     Attributes:
         mode: The storage mode.
@@ -168,6 +168,7 @@ class Control:
             None when changes may go unmarked.
         copied: The capture under which a copy was completed; "static" for one whose operator states that nobody wrote.
         copied_seconds_ago: How long ago that was, by the source's clock; None when no copy is complete.
+        changed_seconds_ago: How long ago the mode was changed last, by the source's clock; None when it never was.
         reason: Why the mode was changed last, in words.
     """
 
@@ -176,7 +177,8 @@ class Control:
     times: FenceTimes = field(default_factory=FenceTimes)
     capture: str | None = None
     copied: str | None = None
-    copied_seconds_ago: float | None = None
+    copied_seconds_ago: float | None = field(default=None, compare=False)
+    changed_seconds_ago: float | None = field(default=None, compare=False)
     reason: str = ""
 
 

@@ -107,7 +107,7 @@ class Patience:
 
 def look(control: Control, marks: Marks, wanted: StorageMode, *, collection: str, times: FenceTimes) -> list[GateSeen]:
     """Return the gates before a mode as they are now."""
-    kept = control.times if control.mode.reads_milvus and wanted.reads_milvus else times
+    kept = control.times if wanted.reads_milvus else times
     return gates_before(wanted, Standing(collection, control, marks.backlog(), kept))
 
 

@@ -46,7 +46,8 @@ class ControlNode(Protocol):
         """Set the mode and grow the epoch by one, if the epoch is still the expected one; None when it is not.
 
         With the change to `neo4j_only` a capture by the library ends, and a static copy counts no more unless a trigger goes
-        on capturing. `times` take effect unless both modes read Milvus; then those that readers and relays act by are kept.
+        on capturing. `times` take effect with a change to a mode that does not read Milvus, and are kept with one to a mode
+        that does: marks that closed under a shorter window are not opened again.
         """
         ...
 

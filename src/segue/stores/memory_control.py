@@ -40,6 +40,7 @@ class MemoryControl:
         self._trigger: str | None = None
         self._library: str | None = None
         self._copied_at: float | None = None
+        self._changed_at: float | None = None
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -77,8 +78,9 @@ class MemoryControl:
             now = self._control
             if now.epoch != expected_epoch:
                 return None
-            kept = now.times if now.mode.reads_milvus and mode.reads_milvus else times
+            kept = now.times if mode.reads_milvus else times
             self._control = replace(now, mode=mode, epoch=now.epoch + 1, times=kept, reason=reason)
+            self._changed_at = self._clock()
             if not mode.marks:
                 self._library = None
                 if self._trigger is None and now.copied == STATIC:
@@ -126,5 +128,10 @@ class MemoryControl:
         return frozenset(self.open_transactions)
 
     def _shown(self) -> Control:
-        ago = None if self._copied_at is None else self._clock() - self._copied_at
-        return replace(self._control, capture=self._trigger or self._library, copied_seconds_ago=ago)
+        now = self._clock()
+        return replace(
+            self._control,
+            capture=self._trigger or self._library,
+            copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
+            changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,
+        )

@@ -18,7 +18,7 @@ from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
-    "timestamp() - c.copied_at, c.reason"
+    "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -29,7 +29,7 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, reason = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -45,6 +45,7 @@ def control_of(row: Sequence[Any]) -> Control:
         capture=trigger or library,
         copied=copied,
         copied_seconds_ago=None if copied is None or copied_ago is None else copied_ago / 1000,
+        changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
     )
 
@@ -78,7 +79,7 @@ class Neo4jControl:
             if now.epoch != expected_epoch:
                 is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
                 return now if is_ours else None
-            kept = now.times if now.mode.reads_milvus and mode.reads_milvus else times
+            kept = now.times if mode.reads_milvus else times
             self._run(
                 transaction,
                 "control_change",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,6 @@ class ModeFollower:
         own: Its own mode.
         name: Unlike any other instance's, also of an earlier life of this process.
         host: Where it runs.
-        clock: This process's monotonic clock, in seconds.
         lapse_seconds: How long a registration lasts; to be longer than several looks.
     """
 
@@ -103,7 +102,6 @@ class ModeFollower:
         own: OwnMode,
         name: str,
         host: str,
-        clock: Callable[[], float],
         meter: Meter,
         *,
         lapse_seconds: float = 15.0,
@@ -112,14 +110,12 @@ class ModeFollower:
         self._own = own
         self._name = name
         self._host = host
-        self._clock = clock
         self._meter = meter
         self._lapse_seconds = lapse_seconds
         self._looking = threading.Lock()
         self._mutex = threading.Lock()
         self._view = View(Control(), own.look())
         self._in_hand: Counter[int] = Counter()
-        self._looked_at: float | None = None
 
     @property
     def view(self) -> View:
@@ -137,8 +133,6 @@ class ModeFollower:
         """
         with self._looking:
             own = self._own.look()
-            # Measured from before the call, so that this clock never holds the registration longer than Neo4j's does.
-            asked = self._clock()
             try:
                 acknowledged = self._renew(own)
                 if self._acknowledgeable() != acknowledged:
@@ -146,7 +140,6 @@ class ModeFollower:
             except RetryableError as fault:
                 self._meter.failed(StoreName.NEO4J, "control", type(fault).__name__)
                 return
-            self._looked_at = asked
         view = self._view
         self._meter.acts(view.control, view.own, view.reads)
 
@@ -168,10 +161,6 @@ class ModeFollower:
             with self._mutex:
                 if control.epoch > self._view.control.epoch:
                     self._view = View(control, self._view.own)
-
-    def stale(self) -> bool:
-        """Say whether the registration may have lapsed, so that a barrier no longer waits for this instance."""
-        return self._looked_at is None or self._clock() - self._looked_at > self._lapse_seconds
 
     def leave(self) -> None:
         """Take the registration out; only when nothing is in hand and nobody looks any more. Idempotent.
