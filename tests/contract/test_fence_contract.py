@@ -212,8 +212,8 @@ def test_a_control_node_of_the_capture_alone_has_defaults(fenced: Fenced) -> Non
 
 def test_integer_keys_are_told_from_numbers_that_equal_them(fenced: Fenced) -> None:
     """The item of mark 5 is the node with 5, never one with 5.0, also when an index is asked."""
-    fenced.run(f"CREATE INDEX FOR (n:{quoted(fenced.label)}) ON (n.id)")
-    fenced.run("CALL db.awaitIndexes(30)")
+    fenced.run(f"CREATE INDEX {fenced.label}Keys FOR (n:{quoted(fenced.label)}) ON (n.id)")
+    fenced.run("CALL db.awaitIndex($name + 'Keys', 30)")
     numbered = Fenced(fenced.driver, fenced.fence._connection, fenced.label, KeyType.INTEGER)  # same place
     numbered.write(5)
     numbered.write(6)

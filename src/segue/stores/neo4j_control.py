@@ -8,28 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from segue.errors import FatalError
 from segue.model import Control, FenceTimes, StorageMode
 
-CONTROL_FIELDS = """[
-  c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, coalesce(c.capture_token, c.library_token),
-  c.copied, timestamp() - c.copied_at, c.reason
-]"""
-"""The fields of a control node `c` as one list, in the order in which `control_of` takes them."""
+CONTROL_FIELDS = (
+    "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
+    "timestamp() - c.copied_at, c.reason"
+)
+"""What `control_of` reads, of a node `c` that may be null."""
 
 
-def control_of(row: Sequence[Any] | None) -> Control:
-    """Return the control node from its fields; None is no node, and a node that only the capture has noted has no mode."""
-    if row is None:
-        return Control()
-    mode, epoch, visible, fence, window, capture, copied, copied_ago, reason = row
-    times = FenceTimes()
-    if window is not None:
-        times = FenceTimes(visible / 1000, fence / 1000, (window - visible - fence) / 1000)
+def control_of(row: Sequence[Any]) -> Control:
+    """Return the control node that a row of `CONTROL_FIELDS` shows.
+
+    Raises:
+        FatalError: Its mode is none.
+    """
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, reason = row
+    try:
+        storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
+    except ValueError:
+        known = ", ".join(StorageMode)
+        message = f"a :SegueControl node says mode {mode!r}, which is none of {known}"
+        raise FatalError(
+            message, hint="Somebody changed it by hand: set the property `mode` right, then `segue mode set`."
+        ) from None
     return Control(
-        mode=StorageMode(mode or StorageMode.NEO4J_ONLY),
+        mode=storage_mode,
         epoch=epoch or 0,
-        times=times,
-        capture=capture,
+        times=FenceTimes() if window is None else FenceTimes(visible / 1000, fence / 1000, (window - visible - fence) / 1000),
+        capture=trigger or library,
         copied=copied,
         copied_seconds_ago=None if copied is None or copied_ago is None else copied_ago / 1000,
         reason=reason or "",

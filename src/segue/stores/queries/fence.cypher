@@ -2,7 +2,7 @@
 // Marks come as columns, which are cheaper to decode than a list a mark. Gathering them before the items are looked for
 // is what makes every item at least as new as its mark.
 OPTIONAL MATCH (c:SegueControl {collection: $collection})
-WITH CASE WHEN c IS NULL THEN null ELSE <<control>> END AS control
+WITH [<<control>>] AS control
 CALL () {
   MATCH (m:SegueOpen {collection: $collection})
   WITH m LIMIT $most + 1
