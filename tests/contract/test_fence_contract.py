@@ -156,6 +156,13 @@ def test_marks_of_other_collections_are_not_seen(fenced: Fenced) -> None:
     fenced.run("MATCH (m:SegueMark {collection: $name + 'x'}) DELETE m")
 
 
+def test_open_marks_of_other_collections_are_not_even_passed_by(fenced: Fenced) -> None:
+    """The server finds the marks by their collection: one that nobody relays does not slow the readers of another."""
+    fenced.run("CALL db.awaitIndex('segue_open', 30)")
+    plan = repr(fenced.driver.execute_query("EXPLAIN " + fenced.fence._read, name="", database_="neo4j").summary.plan)
+    assert "RANGE INDEX m:SegueOpen(collection)" in plan
+
+
 BROKEN: dict[str, tuple[Any, Reason]] = {
     "missing": (None, Reason.NO_EMBEDDING),
     "short": ((1.0,), Reason.WRONG_DIMENSION),
