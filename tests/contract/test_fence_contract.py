@@ -156,6 +156,13 @@ def test_marks_of_other_collections_are_not_seen(fenced: Fenced) -> None:
     fenced.run("MATCH (m:SegueMark {collection: $name + 'x'}) DELETE m")
 
 
+def test_open_marks_of_other_collections_are_not_even_passed_by(fenced: Fenced) -> None:
+    """The server finds the marks by their collection: one that nobody relays does not slow the readers of another."""
+    fenced.run("CALL db.awaitIndex('segue_open', 30)")
+    plan = repr(fenced.driver.execute_query("EXPLAIN " + fenced.fence._read, name="", database_="neo4j").summary.plan)
+    assert "RANGE INDEX m:SegueOpen(collection)" in plan
+
+
 BROKEN: dict[str, tuple[Any, Reason]] = {
     "missing": (None, Reason.NO_EMBEDDING),
     "short": ((1.0,), Reason.WRONG_DIMENSION),
@@ -212,8 +219,8 @@ def test_a_control_node_of_the_capture_alone_has_defaults(fenced: Fenced) -> Non
 
 def test_integer_keys_are_told_from_numbers_that_equal_them(fenced: Fenced) -> None:
     """The item of mark 5 is the node with 5, never one with 5.0, also when an index is asked."""
-    fenced.run(f"CREATE INDEX FOR (n:{quoted(fenced.label)}) ON (n.id)")
-    fenced.run("CALL db.awaitIndexes(30)")
+    fenced.run(f"CREATE INDEX {fenced.label}Keys FOR (n:{quoted(fenced.label)}) ON (n.id)")
+    fenced.run("CALL db.awaitIndex($name + 'Keys', 30)")
     numbered = Fenced(fenced.driver, fenced.fence._connection, fenced.label, KeyType.INTEGER)  # same place
     numbered.write(5)
     numbered.write(6)

@@ -79,7 +79,7 @@ def test_every_property_type_reads_alike(graph: Neo4jGraph, sinks: Opened, prese
         f"CREATE VECTOR INDEX {quoted(spec.index)} FOR (n:{quoted(spec.label)}) ON (n.v) "
         "OPTIONS {indexConfig: {`vector.dimensions`: 2, `vector.similarity_function`: 'cosine'}}"
     )
-    graph.run("CALL db.awaitIndexes(60)")
+    graph.run("CALL db.awaitIndex($name, 60)", name=spec.index)
     place = sinks(store).place
     assert isinstance(place, MilvusPlace)
     layout = make_layout(spec, name=scratch(), preset=preset, m=16, ef_construction=200)

@@ -49,7 +49,7 @@ class Indexed:
             f"CREATE VECTOR INDEX {quoted(self.spec.index)} FOR (n:{quoted(self.graph.label)}) ON (n.v) OPTIONS "
             f"{{indexConfig: {{`vector.dimensions`: 4, `vector.similarity_function`: '{metric.value}'}}}}"
         )
-        self.graph.run("CALL db.awaitIndexes(60)")
+        self.graph.run("CALL db.awaitIndex($name, 60)", name=self.spec.index)
 
     def nearest(self, k: int, conditions: Filter = (), vector: Any = ALONG_X, **options: Any) -> list[Hit]:
         """Search with filters that know one condition."""

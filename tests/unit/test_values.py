@@ -15,7 +15,7 @@ from neo4j.spatial import CartesianPoint, WGS84Point
 from neo4j.time import Date, DateTime, Duration, Time
 from pytz import FixedOffset  # what the driver itself makes of an offset
 
-from segue.pipelines.values import NotFiniteError, UnfaithfulValueError, iso_or_text, to_json
+from segue.pipelines.values import NotFiniteError, UnfaithfulValueError, iso_or_text, plain_properties, to_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -100,3 +100,15 @@ def test_values_without_a_json_form_are_refused(value: object) -> None:
 def test_what_is_no_text_gives_none(value: object) -> None:
     """Only text and times have a text form of their own."""
     assert iso_or_text(value) is None
+
+
+def test_properties_are_as_a_reader_of_json_gets_them() -> None:
+    """By name, missing ones left out; of values that no row can hold, which no JSON takes, nothing is changed."""
+    at, point = Date(2020, 2, 29), WGS84Point((1.5, -2.0))
+    strange = complex(1, 2)
+    members = {"text": "a", "whole": 5.0, "at": at, "all": [at, 1], "p": point, "b": b"\x00", "empty": []}
+    found = plain_properties([*members, "missing", "strange"], [*members.values(), None, strange])
+    assert found.pop("strange") is strange
+    assert found == orjson.loads(to_json(members))
+    assert type(found["whole"]) is float
+    assert math.isnan(plain_properties(["n"], [math.nan])["n"])

@@ -53,10 +53,11 @@ def test_an_idle_watchdog_wakes_for_the_next_deadline() -> None:
 
 def test_closing_forgets_everything_and_ends_the_thread() -> None:
     """No deadline is acted on afterwards, and no thread stays behind."""
+    before = set(threading.enumerate())
     watchdog = Watchdog()
     acted = threading.Event()
     watchdog.watch(SOON, acted.set)
-    (thread,) = (one for one in threading.enumerate() if one.name == "segue-watchdog")
+    (thread,) = set(threading.enumerate()) - before
     watchdog.close()
     watchdog.close()
     thread.join(5)

@@ -24,13 +24,18 @@ _SCHEMA = (
     "CREATE CONSTRAINT segue_mark IF NOT EXISTS FOR (m:SegueMark) REQUIRE (m.collection, m.key) IS UNIQUE",
     "CREATE CONSTRAINT segue_control IF NOT EXISTS FOR (c:SegueControl) REQUIRE c.collection IS UNIQUE",
     "CREATE CONSTRAINT segue_lease IF NOT EXISTS FOR (l:SegueLease) REQUIRE (l.collection, l.part) IS UNIQUE",
+    # Readers look for open marks all the time, and must not pay for those of other collections.
+    "CREATE INDEX segue_open IF NOT EXISTS FOR (m:SegueOpen) ON (m.collection)",
     "CREATE CONSTRAINT segue_relay IF NOT EXISTS FOR (r:SegueRelay) REQUIRE (r.collection, r.owner) IS UNIQUE",
     "CREATE CONSTRAINT segue_instance IF NOT EXISTS FOR (i:SegueInstance) REQUIRE (i.collection, i.name) IS UNIQUE",
 )
 
 
 def prepare(connection: Neo4jConnection) -> None:
-    """Create the constraints that keep marks, leases, the control node and instances single. Idempotent."""
+    """Create the constraints that keep marks, leases, control nodes and instances single, and the index over open marks.
+
+    Idempotent.
+    """
     for statement in _SCHEMA:
         connection.write(lambda run, text=statement: run(text))  # type: ignore[misc]
 
