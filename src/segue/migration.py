@@ -106,12 +106,12 @@ def _visible(standing: Standing) -> Finding:
     control, times = standing.control, standing.times
     if control.copied_seconds_ago is None:
         return Finding(False, "no copy is complete", f"segue migrate-embeddings --collection {standing.collection}")
-    changed = control.changed_seconds_ago or 0.0
-    evidence = (
-        f"the copy was completed {control.copied_seconds_ago:,.1f} s ago, its rows are visible after {times.visible:g} s; "
-        f"the mode is {changed:,.1f} s old, marks stay open for {times.window:g} s"
-    )
-    missing = max(times.visible - control.copied_seconds_ago, times.window - changed)
+    evidence = f"the copy was completed {control.copied_seconds_ago:,.1f} s ago, its rows are visible after {times.visible:g} s"
+    missing = times.visible - control.copied_seconds_ago
+    if not control.mode.reads_milvus:
+        changed = control.changed_seconds_ago or 0.0
+        evidence = f"{evidence}; the mode is {changed:,.1f} s old, marks stay open for {times.window:g} s"
+        missing = max(missing, times.window - changed)
     return Finding(True, evidence) if missing <= 0 else Finding(False, evidence, f"sleep {math.ceil(missing)}")
 
 

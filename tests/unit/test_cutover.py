@@ -95,7 +95,7 @@ class Place:
         capture = self.change(DUAL).control.capture
         assert capture is not None
         self.node.copy_ended(capture)
-        self.now += 5.0
+        self.now += FenceTimes().window
 
     def _wait(self, seconds: float) -> bool:
         self.now += seconds
@@ -173,6 +173,7 @@ def test_an_overridden_gate_passes_and_is_recorded() -> None:
     place = Place()
     place.open_shadow()
     place.marks.upsert({"a": ([1.0, 2.0],)})
+    place.now += 60.0
     changed = place.change(SHADOW, overrides=Overrides(("drained", "visible"), "never quiet"))
     assert [gate.name for gate in changed.overridden] == ["drained"]
     assert isinstance(changed.overridden[0], GateSeen)
@@ -332,11 +333,11 @@ def test_a_source_that_is_away_for_a_moment_is_asked_again() -> None:
 
 
 def test_kept_times_decide_when_a_copy_is_visible() -> None:
-    """Between modes that both read Milvus the control node's times stay, whatever is configured now."""
+    """On the way to a mode that reads Milvus the control node's times stay, whatever is configured now."""
     place = Place()
-    place.change(DUAL)
+    place.change(DUAL, times=FenceTimes(visible=4.0))
     place.node.copy_ended(STATIC)
-    place.now += 5.0
-    place.change(SHADOW, times=FenceTimes(visible=4.0))
+    place.now += FenceTimes(visible=4.0).window
+    place.change(SHADOW, times=FenceTimes(visible=900.0))
     assert place.change(HYBRID, times=FenceTimes(visible=900.0)).control.times == FenceTimes(visible=4.0)
     assert isinstance(place.node.read(), Control)

@@ -33,7 +33,8 @@ def relay(
     """Carry marked changes over to Milvus: each key becomes what its node is now.
 
     Run one or several; they share the work by leases and take over from one that died. A store that does not answer is waited
-    for, the marks stay. SIGTERM or Ctrl-C: the step in hand is finished, the work is handed over, exit 0.
+    for, the marks stay. SIGTERM or Ctrl-C: the step in hand is finished, what is dirty is made equal for drain_seconds at most,
+    the work is handed over, exit 0.
     """
     configure(log_format)
     settings = load(config)
