@@ -29,7 +29,7 @@ from segue.phases.relay import Relay, Timing, Watch, keep_equal
 from segue.pipelines.conditions import as_laid_out
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Meter, Progress, Run, Sink, Source
+from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Meter, NoMeter, Progress, Run, Sink, Source
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
@@ -277,6 +277,32 @@ def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, C
             return (run, total(state.progress(run))) if run else None
     except StateStoreFailed:
         return None
+
+
+Meters = Callable[[CollectionSettings], Meter]
+"""Gives each collection its meter."""
+
+
+@contextmanager
+def metered(port: int | None) -> Iterator[Meters]:
+    """Give meters whose metrics are served at /metrics on a port; without a port, meters that count nothing.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
+    if port is None:
+        yield lambda _: NoMeter()
+        return
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    from segue.telemetry.metrics import Metrics, serve  # noqa: PLC0415
+
+    registry = CollectorRegistry()
+    served = serve(port, registry)
+    try:
+        yield lambda collection: Metrics(collection.name, registry)
+    finally:
+        served.close()
 
 
 def missing_speed() -> str | None:

@@ -13,7 +13,7 @@ from segue import bootstrap
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
-from segue.cli.progress import shown
+from segue.cli.progress import Metered, shown
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import Interrupted, RetryableError, SegueError, UnsafeResume
 from segue.model import Field, Layout
@@ -40,6 +40,7 @@ def migrate_embeddings(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing anywhere.")] = False,
+    metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
     log_format: options.LogFormatOption = LogFormat.TEXT,
@@ -59,10 +60,10 @@ def migrate_embeddings(
     except SegueError as fault:
         publish([], _data([], fault, stopped=False), output_format, output_file)
         raise
-    work = _previewed(no_writers) if dry_run else _migrated(restart, no_writers)
     results: list[Result] = []
     failure: SegueError | None = None
-    with stoppable() as stop:
+    with bootstrap.metered(metrics_port) as meters, stoppable() as stop:
+        work = _previewed(no_writers) if dry_run else _migrated(restart, no_writers, meters)
         for one in chosen:
             try:
                 results.append(work(settings, one, log_format, stop))
@@ -85,9 +86,10 @@ def migrate_embeddings(
 Work = Callable[[Settings, CollectionSettings, LogFormat, threading.Event], Result]
 
 
-def _migrated(restart: bool, no_writers: bool) -> Work:
+def _migrated(restart: bool, no_writers: bool, meters: bootstrap.Meters) -> Work:
     def work(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
-        with shown(one.name, log_format) as progress:
+        with shown(one.name, log_format) as display:
+            progress = Metered(display, meters(one))
             if hint := bootstrap.missing_speed():
                 progress.note(hint)
             outcome, quarantine = bootstrap.migrate(settings, one, progress, stop, restart=restart, no_writers=no_writers)

@@ -17,5 +17,15 @@ OutputFile = Annotated[Path | None, typer.Option("--output-file", help="Write th
 LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="How messages are written on stderr.")]
 NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask; nothing here does.")]
 Collection = Annotated[str | None, typer.Option("--collection", help="Only this collection. Default: all.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=1,
+        max=65_535,
+        envvar="SEGUE_METRICS_PORT",
+        help="Serve Prometheus metrics at /metrics on this port while it runs.",
+    ),
+]
 
 CONFIG_PATH = DEFAULT_PATH

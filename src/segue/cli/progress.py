@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.text import Text
 
 from segue.model import Counts
-from segue.ports import IndexProgress
+from segue.ports import IndexProgress, Meter
 from segue.ports import Progress as ProgressPort
 from segue.telemetry.logging import LogFormat
 
@@ -196,6 +196,38 @@ class Lines:
         told = ", ".join(_plain(value) if name == "text" else f"{name} {_plain(value)}" for name, value in facts.items())
         sys.stderr.write(f"{self._name}: {event}: {told}\n")
         sys.stderr.flush()
+
+
+class Metered:
+    """Tells a meter how far a copy has come, and passes everything on to whoever shows it. Usable from several threads."""
+
+    def __init__(self, shown: ProgressPort, meter: Meter) -> None:
+        self._meter = meter
+        self._mutex = threading.Lock()
+        self._migrated = self._seen = self._source = 0
+        # What concerns no meter goes straight on.
+        self.working = shown.working
+        self.indexing = shown.indexing
+        self.note = shown.note
+        self._shown = shown
+
+    def planned(self, counts: Counts, ranges: int, *, resumed: bool) -> None:
+        """See `Progress`."""
+        with self._mutex:
+            self._migrated, self._source = counts.migrated, counts.source
+            self._seen = counts.migrated + counts.quarantined
+            self._meter.copied(self._migrated, self._source)
+        self._shown.planned(counts, ranges, resumed=resumed)
+
+    def batch(self, worker: int, range_number: int, migrated: int, quarantined: int) -> None:
+        """See `Progress`."""
+        with self._mutex:
+            self._migrated += migrated
+            self._seen += migrated + quarantined
+            # The source grows while it is copied.
+            self._source = max(self._source, self._seen)
+            self._meter.copied(self._migrated, self._source)
+        self._shown.batch(worker, range_number, migrated, quarantined)
 
 
 def _plain(value: object) -> str:

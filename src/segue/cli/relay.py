@@ -26,6 +26,7 @@ def relay(
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
     until_drained: Annotated[bool, typer.Option("--until-drained", help="End when nothing is left to do.")] = False,
+    metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
     log_format: options.LogFormatOption = LogFormat.TEXT,
@@ -40,12 +41,12 @@ def relay(
     settings = load(config)
     watches = {one.name: Watch(one.name, log_format) for one in settings.chosen(collection)}
     faults: list[BaseException] = []
-    with stoppable() as stop:
+    with bootstrap.metered(metrics_port) as meters, stoppable() as stop:
 
         def keep(name: str) -> None:
             one = settings.chosen(name)[0]
             try:
-                bootstrap.relay(settings, one, watches[name], stop, until_drained=until_drained)
+                bootstrap.relay(settings, one, watches[name], stop, until_drained=until_drained, meter=meters(one))
             except BaseException as fault:  # noqa: BLE001  # raised again by the main thread
                 faults.append(fault)
                 stop.set()
