@@ -55,10 +55,11 @@ def test_closing_forgets_everything_and_ends_the_thread() -> None:
     """No deadline is acted on afterwards, and no thread stays behind."""
     watchdog = Watchdog()
     acted = threading.Event()
-    watchdog.watch(SOON, acted.set)
-    (thread,) = (one for one in threading.enumerate() if one.name == "segue-watchdog")
+    before = set(threading.enumerate())
+    watchdog.watch(3 * SOON, acted.set)
+    (thread,) = set(threading.enumerate()) - before
     watchdog.close()
     watchdog.close()
     thread.join(5)
     assert not thread.is_alive()
-    assert not acted.wait(3 * SOON)
+    assert not acted.wait(6 * SOON)
