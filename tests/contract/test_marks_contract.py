@@ -12,6 +12,7 @@ import pytest
 from neo4j import Driver
 from neo4j.exceptions import Neo4jError
 
+from segue.errors import RetryableError, SegueError
 from segue.model import Key, KeyType, Metric, SourceSpec
 from segue.ports import Marks
 from segue.stores.cypher import quoted
@@ -393,30 +394,45 @@ def test_a_copy_that_begins_waits_for_what_is_being_pruned(in_neo4j: InNeo4j) ->
     assert in_neo4j.keys() == set()
 
 
+def beside_a_pruning(place: InNeo4j, parts: frozenset[int], work: Callable[[], object]) -> list[SegueError | Neo4jError]:
+    """Do something while a pruning has deleted "a" and waits for "b", then let it commit; return the error, if any."""
+    faults: list[SegueError | Neo4jError] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except (SegueError, Neo4jError) as fault:
+            faults.append(fault)
+
+    with place.changing("b", "SET m.looked_at = 0") as commit:
+        pruning = threading.Thread(target=place.marks.prune, args=(parts, 10))
+        pruning.start()
+        pruning.join(0.5)
+        working = threading.Thread(target=attempt)
+        working.start()
+        working.join(0.5)
+        assert working.is_alive()
+        commit()
+    pruning.join()
+    working.join()
+    return faults
+
+
 def test_a_writer_does_not_fail_on_a_mark_that_is_being_deleted(in_neo4j: InNeo4j) -> None:
     """Its transaction meets the pruning half-way: it waits for it and marks the key anew."""
     parts = closed(in_neo4j, "a", "b")
-    # The pruning has "a" already and waits for "b", as long as somebody else holds it.
-    with in_neo4j.changing("b", "SET m.looked_at = 0") as commit:
-        pruning = threading.Thread(target=in_neo4j.marks.prune, args=(parts, 10))
-        pruning.start()
-        pruning.join(0.5)
-        faults: list[BaseException] = []
 
-        def write() -> None:
-            try:
-                in_neo4j.write("a")
-            except Neo4jError as fault:
-                faults.append(fault)
+    assert not beside_a_pruning(in_neo4j, parts, lambda: in_neo4j.write("a"))
 
-        writing = threading.Thread(target=write)
-        writing.start()
-        writing.join(0.5)
-        assert writing.is_alive()
-        commit()
-    pruning.join()
-    writing.join()
-
-    assert not faults
     assert in_neo4j.keys() == {"a"}
     assert in_neo4j.marks.dirty(parts, 10) == ["a"]
+
+
+def test_whoever_remarks_what_is_being_deleted_may_try_again(in_neo4j: InNeo4j) -> None:
+    """A mark found and gone when its lock is had is no reason to give up."""
+    parts = closed(in_neo4j, "a", "b")
+
+    faults = beside_a_pruning(in_neo4j, parts, lambda: in_neo4j.marks.remark(None, "a"))
+
+    assert all(isinstance(fault, RetryableError) for fault in faults), faults
+    assert in_neo4j.marks.remark(None, "a") == set()

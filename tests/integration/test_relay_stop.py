@@ -12,7 +12,7 @@ import pytest
 from acceptance.workplace import Workplace, workplace
 from segue.sandbox import Endpoint
 
-CHANGED, DIMENSION = 6_000, 8
+CHANGED, DIMENSION = 12_000, 8
 
 CONFIGURATION = """\
 [relay]
