@@ -131,7 +131,8 @@ class SearchSettings(_Section):
     `visible_seconds`, `fence_seconds`, `slack_seconds`: see `model.FenceTimes`; they take effect with a change of mode, for all
     readers and relays at once.
     `milvus_seconds`: how long Milvus may take before Neo4j answers. `neo4j_seconds`: how long Neo4j may take.
-    `margin`: how many more rows than wanted Milvus is asked for. `most_open`: with more open marks Neo4j answers.
+    `margin`: how many more rows than wanted Milvus is asked for. `most_open`,
+    `most_dirty`: with more open marks, or more that are not acknowledged, Neo4j answers.
     `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
     and twice k where it is not given. `oversample`: how many more than wanted Neo4j's index is asked for, which raises its
     recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
@@ -144,6 +145,7 @@ class SearchSettings(_Section):
     neo4j_seconds: Annotated[float, Field(gt=0)] = 10.0
     margin: Annotated[int, Field(ge=0, le=1_000)] = 10
     most_open: Annotated[int, Field(ge=1)] = 2_000
+    most_dirty: Annotated[int, Field(ge=1)] = 200
     bounded_seconds: Annotated[float, Field(gt=0)] = 1.0
     ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
     oversample: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -91,7 +91,7 @@ def fenced(request: pytest.FixtureRequest) -> Iterator[Fenced]:
 
 def test_nothing_open_is_an_empty_answer(fenced: Fenced) -> None:
     """No mark and no control node: the mode is the first one, and there is nothing to look at."""
-    opened = fenced.fence.read(10)
+    opened = fenced.fence.read(10, 10)
     assert opened.control == Control()
     assert (opened.marks, opened.page.keys, opened.too_many) == ({}, [], False)
 
@@ -104,7 +104,7 @@ def test_items_come_with_the_marks_that_are_not_acknowledged_only(fenced: Fenced
     fenced.acknowledge("acknowledged")
     fenced.delete("gone")
 
-    opened = fenced.fence.read(10)
+    opened = fenced.fence.read(10, 10)
 
     assert {key: mark.acknowledged for key, mark in opened.marks.items()} == {
         "dirty": False,
@@ -123,10 +123,10 @@ def test_a_mark_that_is_marked_again_is_not_acknowledged_any_more(fenced: Fenced
     """Its item comes again with the answer, under another token."""
     fenced.write("a", (1.0, 0.0))
     fenced.acknowledge("a")
-    before = fenced.fence.read(10).marks["a"]
+    before = fenced.fence.read(10, 10).marks["a"]
     fenced.write("a", (0.0, 1.0))
 
-    opened = fenced.fence.read(10)
+    opened = fenced.fence.read(10, 10)
 
     assert (before.acknowledged, opened.marks["a"].acknowledged) == (True, False)
     assert before.version != opened.marks["a"].version
@@ -143,7 +143,7 @@ def test_closed_marks_are_not_looked_at(fenced: Fenced) -> None:
     fenced.marks.sweep(parts, 0.2)
     fenced.marks.release("one")
 
-    assert set(fenced.fence.read(10).marks) == {"open"}
+    assert set(fenced.fence.read(10, 10).marks) == {"open"}
 
 
 def test_marks_of_other_collections_are_not_seen(fenced: Fenced) -> None:
@@ -151,7 +151,7 @@ def test_marks_of_other_collections_are_not_seen(fenced: Fenced) -> None:
     fenced.run("CREATE (:SegueMark:SegueOpen {collection: $name + 'x', key: 'a', ver: '1', acked: ''})")
     fenced.write("b")
 
-    assert set(fenced.fence.read(10).marks) == {"b"}
+    assert set(fenced.fence.read(10, 10).marks) == {"b"}
 
     fenced.run("MATCH (m:SegueMark {collection: $name + 'x'}) DELETE m")
 
@@ -178,7 +178,7 @@ def test_broken_vectors_are_quarantined_beside_the_others(fenced: Fenced) -> Non
         fenced.write(key, vector)
     fenced.write("good")
 
-    opened = fenced.fence.read(10)
+    opened = fenced.fence.read(10, 10)
 
     assert opened.page.keys == ["good"]
     assert {row.key: row.reason for row in opened.page.quarantined} == {key: reason for key, (_, reason) in BROKEN.items()}
@@ -190,10 +190,11 @@ def test_too_many_marks_are_said_and_not_sent(fenced: Fenced) -> None:
     for key in "abc":
         fenced.write(key)
 
-    assert len(fenced.fence.read(3).marks) == 3
-    opened = fenced.fence.read(2)
+    assert len(fenced.fence.read(3, 3).marks) == 3
+    opened = fenced.fence.read(2, 2)
     assert (opened.too_many, opened.marks, opened.page.keys) == (True, {}, [])
-    assert fenced.fence.read(3).too_many is False
+    assert fenced.fence.read(3, 3).too_many is False
+    assert fenced.fence.read(3, 2).too_many is True
 
 
 def test_the_control_node_is_read_with_the_marks(fenced: Fenced) -> None:
@@ -203,7 +204,7 @@ def test_the_control_node_is_read_with_the_marks(fenced: Fenced) -> None:
     )
     fenced.run("MATCH (c:SegueControl {collection: $name}) SET c.copied_at = timestamp() - 5000")
 
-    control = fenced.fence.read(10).control
+    control = fenced.fence.read(10, 10).control
 
     assert control.times == FenceTimes(visible=4.0, fence=0.9, slack=0.25)
     assert (control.mode, control.epoch, control.capture, control.copied) == (StorageMode.HYBRID, 7, "l", "l")
@@ -214,7 +215,7 @@ def test_the_control_node_is_read_with_the_marks(fenced: Fenced) -> None:
 def test_a_control_node_of_the_capture_alone_has_defaults(fenced: Fenced) -> None:
     """The capture by a trigger makes the node with nothing but its token; that token comes before the library's."""
     fenced.control(capture="trigger", capture_token="t", library_token="l")
-    assert fenced.fence.read(10).control == Control(capture="t")
+    assert fenced.fence.read(10, 10).control == Control(capture="t")
 
 
 def test_integer_keys_are_told_from_numbers_that_equal_them(fenced: Fenced) -> None:
@@ -226,7 +227,7 @@ def test_integer_keys_are_told_from_numbers_that_equal_them(fenced: Fenced) -> N
     numbered.write(6)
     numbered.run(f"MATCH (n:{quoted(fenced.label)} {{id: 6}}) SET n.id = 6.0")
 
-    opened = numbered.fence.read(10)
+    opened = numbered.fence.read(10, 10)
 
     assert set(opened.marks) == {5, 6}
     assert opened.page.keys == numbered.fence.items([5, 6]).keys == [5]

@@ -40,7 +40,7 @@ from segue.traffic.shadow_read import ErrorBudget, ShadowReads
 
 SPEC = SourceSpec("i", "L", "id", KeyType.STRING, "v", 2, Metric.EUCLIDEAN, (CarriedProperty("n", PropertyType.INTEGER),))
 HERE = np.zeros(2, np.float32)
-LIMITS = Limits(milvus_seconds=0.5, neo4j_seconds=5, margin=2, most_open=4, bounded_seconds=1)
+LIMITS = Limits(milvus_seconds=0.5, neo4j_seconds=5, margin=2, most_open=6, most_dirty=4, bounded_seconds=1)
 
 
 class Counted(NoMeter):
@@ -132,14 +132,14 @@ class Scene:
         self.graph.upsert({key: ([distance, 0.0], 0) for key, distance in distances.items()}, marking=False)
         self.milvus.rows |= distances
 
-    def read(self, most: int) -> Opened:
+    def read(self, most: int, most_dirty: int) -> Opened:
         self.fence_reads += 1
         self.now += self.fence_takes
         if self.fence_fails:
             self.fence_fails -= 1
             msg = "a new leader"
             raise StoreUnavailable(msg)
-        return self.serving.read(most)
+        return self.serving.read(most, most_dirty)
 
     def items(self, keys: Sequence[Key]) -> Page:
         self.item_reads += len(keys)
@@ -249,6 +249,11 @@ def _lost_its_collection(scene: Scene) -> None:
 
 def _has_too_much_open(scene: Scene) -> None:
     for number in range(LIMITS.most_open + 1):
+        scene.write(f"w{number}", 50, acknowledged=True)
+
+
+def _has_too_much_dirty(scene: Scene) -> None:
+    for number in range(LIMITS.most_dirty + 1):
         scene.write(f"w{number}", 50)
 
 
@@ -270,6 +275,7 @@ def _was_rolled_back(scene: Scene) -> None:
         (_cannot_be_asked, Fallback.MILVUS_FAILED),
         (_lost_its_collection, Fallback.MILVUS_FAILED),
         (_has_too_much_open, Fallback.TOO_MANY_OPEN),
+        (_has_too_much_dirty, Fallback.TOO_MANY_OPEN),
         (_has_a_page_used_up, Fallback.PAGE_USED_UP),
         (_was_rolled_back, Fallback.MODE_CHANGED),
     ],

@@ -6,6 +6,7 @@ Database clients are imported when a verb opens them, so that `--help` answers a
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import socket
 import threading
@@ -130,8 +131,13 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
 
 
 @contextmanager
-def open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
-    """Open a driver on Neo4j, which connects at its first query."""
+def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) -> Iterator[Neo4jConnection]:
+    """Open a driver on Neo4j, which connects at its first query.
+
+    Args:
+        settings: Where it is.
+        most_connect_seconds: How long a connection may take to open at most, whatever is configured: no other deadline ends that.
+    """
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
     neo4j = settings.neo4j
@@ -141,7 +147,7 @@ def open_neo4j(settings: Settings) -> Iterator[Neo4jConnection]:
         username=neo4j.username,
         password=password,
         database=neo4j.database,
-        connect_timeout_seconds=neo4j.connect_timeout_seconds,
+        connect_timeout_seconds=min(neo4j.connect_timeout_seconds, most_connect_seconds),
         request_timeout_seconds=neo4j.request_timeout_seconds,
     )
     with connection:

@@ -36,6 +36,9 @@ from segue.traffic.shadow_read import ErrorBudget, ShadowReads
 LOOK_SECONDS = 0.5
 """Between looks at the storage mode; a change must take effect within a second."""
 
+CONNECT_SECONDS = 2.0
+"""How long a connection to Neo4j may take to open while a user waits."""
+
 RETRY_SECONDS = 2.0
 """Between tries to open Milvus, and to begin a relay."""
 
@@ -111,7 +114,7 @@ def _open(
     spec = bootstrap.source_spec(one)
     limits = _limits(settings)
     meter = Metrics(one.name, registry or REGISTRY)
-    connection = opened.enter_context(bootstrap.open_neo4j(settings))
+    connection = opened.enter_context(bootstrap.open_neo4j(settings, most_connect_seconds=CONNECT_SECONDS))
     connection.rows("RETURN 1")
 
     control = Neo4jControl(connection, one.name)
@@ -145,6 +148,7 @@ def _limits(settings: Settings) -> Limits:
         neo4j_seconds=search.neo4j_seconds,
         margin=search.margin,
         most_open=search.most_open,
+        most_dirty=search.most_dirty,
         bounded_seconds=search.bounded_seconds,
     )
 

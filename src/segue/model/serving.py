@@ -226,7 +226,7 @@ class Opened:
         marks: Every open mark by key; empty when there are too many.
         page: The items of the marks that are not acknowledged, each read no earlier than its mark. A key that is in
             neither its rows nor its quarantined has no item. No cursor, exhausted.
-        too_many: There are more open marks than asked for.
+        too_many: There are more open marks than wanted, so none of them is given.
     """
 
     control: Control

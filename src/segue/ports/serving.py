@@ -154,8 +154,12 @@ class Candidates(Protocol):
 class Fence(Protocol):
     """The open marks, for whoever reads the sink. Usable from several threads."""
 
-    def read(self, most: int) -> Opened:
+    def read(self, most: int, most_dirty: int) -> Opened:
         """Return the control node and every open mark, with the items of those not acknowledged; one query, at the leader.
+
+        Args:
+            most: The most open marks wanted.
+            most_dirty: The most of them that are not acknowledged: an item comes with each.
 
         Raises:
             RetryableError: The source does not answer.

@@ -71,11 +71,11 @@ class MemoryServing:
 
     # --- Fence
 
-    def read(self, most: int) -> Opened:
+    def read(self, most: int, most_dirty: int) -> Opened:
         """See `Fence`."""
         self._pause("read the fence")
         control, marks = self._control.now(), self._graph.opened()
-        too_many = len(marks) > most
+        too_many = len(marks) > most or sum(not mark.acknowledged for mark in marks.values()) > most_dirty
         kept = {} if too_many else marks
         self._pause("read the fence's items")
         page = self._graph.page([key for key, mark in kept.items() if not mark.acknowledged])

@@ -112,9 +112,9 @@ class Neo4jFence:
         self._read = query("fence", control=CONTROL_FIELDS, **places)
         self._items = query("items", **places)
 
-    def read(self, most: int) -> Opened:
+    def read(self, most: int, most_dirty: int) -> Opened:
         """See `Fence`."""
-        values = {"collection": self._collection, "most": most}
+        values = {"collection": self._collection, "most": most, "most_dirty": most_dirty}
         ((control, too_many, keys, versions, acknowledged, rows),) = self._ask(self._read, values)
         marks = dict(zip(keys, map(OpenMark, versions, acknowledged), strict=True))
         return Opened(control_of(control), marks, self._page(rows), too_many)

@@ -34,6 +34,7 @@ class Limits:
         neo4j_seconds: How long Neo4j's own vector search may take.
         margin: How many more rows than wanted Milvus is asked for, to stand in for those that the fence takes out.
         most_open: The most open marks that stand between a reader and Milvus; with more, Neo4j answers.
+        most_dirty: The most of them that are not acknowledged; each of those items is read at every search.
         bounded_seconds: How old the marks kept in memory may be under bounded freshness.
     """
 
@@ -41,6 +42,7 @@ class Limits:
     neo4j_seconds: float = 10.0
     margin: int = 10
     most_open: int = 2_000
+    most_dirty: int = 200
     bounded_seconds: float = 1.0
 
 
@@ -207,7 +209,7 @@ class Search:
         return read()
 
     def _read(self) -> Opened:
-        return self._fence.read(self._limits.most_open)
+        return self._fence.read(self._limits.most_open, self._limits.most_dirty)
 
     def _overlaid(self, asked: _Asked, opened: Opened) -> list[Hit]:
         """Return the items under open marks that meet the conditions, scored exactly."""
@@ -250,7 +252,7 @@ class _Remembered:
             # Counted from before the reading, so that nothing is ever older than said.
             now = self._clock()
             if self._opened is None or now >= self._good_until:
-                self._opened = self._fence.read(self._limits.most_open)
+                self._opened = self._fence.read(self._limits.most_open, self._limits.most_dirty)
                 self._good_until = now + self._limits.bounded_seconds
             return self._opened
 
