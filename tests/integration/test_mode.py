@@ -245,6 +245,24 @@ def test_a_trigger_that_is_noted_but_gone_is_found_out(place: Workplace) -> None
     assert mode(place, "set", "neo4j_only").code == 0
 
 
+def test_a_trigger_takes_the_librarys_capture_over(place: Workplace) -> None:
+    """Installed while the library captures it breaks nothing off: the copy goes on counting, also in `neo4j_only`."""
+    assert mode(place, "set", "dual_write").code == 0
+    capture = shown(place)["capture"]
+    write(place, COPY, capture=None)
+    assert capture is not None
+    assert place.segue("capture", "install").code == 0
+    try:
+        assert (shown(place)["capture"], shown(place)["copied"]) == (capture, capture)
+        assert mode(place, "set", "neo4j_only").code == 0
+        assert shown(place)["capture"] == capture
+    finally:
+        place.segue("capture", "remove")
+    assert shown(place)["capture"] is None
+    assert mode(place, "set", "dual_write").code == 0
+    assert shown(place)["capture"] not in {None, capture}
+
+
 def test_a_mode_that_somebody_wrote_by_hand_is_named(place: Workplace) -> None:
     """A control node with a mode that is none: one plain message, and the four there are."""
     write(place, "CREATE (:SegueControl {collection: $name, mode: 'turbo', epoch: 1})")

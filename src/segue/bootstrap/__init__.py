@@ -136,7 +136,7 @@ def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) ->
 
     Args:
         settings: Where it is.
-        most_connect_seconds: How long a connection may take to open at most, whatever is configured: no other deadline ends that.
+        most_connect_seconds: How long a connection may take to open, whatever is configured; no other deadline ends that.
     """
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
