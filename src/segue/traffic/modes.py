@@ -132,7 +132,7 @@ class ModeFollower:
         """Read both modes, adopt what is new, and register with the newest epoch that may be acknowledged.
 
         An epoch that is adopted here is acknowledged here too, unless an operation of an older one is in hand: then by the
-        first look after its end. Nothing is written while nothing changes, but for the renewal now and then. When Neo4j does not
+        first look after its end. Nothing is written while nothing changes, but for a renewal now and then. When Neo4j does not
         answer, it is counted and everything stays as it was.
 
         Raises:
