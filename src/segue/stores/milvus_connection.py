@@ -44,7 +44,13 @@ _DATABASE_CODES = {800}
 _OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
 """The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
 
-_GRPC_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+_GRPC_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that is back is to be found at once; left alone, gRPC waits up to two minutes.
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 
 
 class MilvusConnection:
