@@ -1,4 +1,4 @@
-"""The real `segue`, run as a person would run it: each command is shown, then its own output; a refusal is heard and waited out.
+"""The real `segue`, run as a person would: each command is shown, then its own output; a refusal is heard and waited out.
 
 Knows no store and nothing of what the commands do.
 """
@@ -139,7 +139,8 @@ class Relay:
             if self._process.returncode == 0:
                 self._shell.print_output(self._output.read_text(encoding="utf-8"))
                 return
-        raise FatalError(f"the relay ended with exit code {self._process.returncode}", hint=self._last_words())
+        message = f"the relay ended with exit code {self._process.returncode}"
+        raise FatalError(message, hint=self._last_words())
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text(encoding="utf-8").splitlines()[-10:])

@@ -1,7 +1,7 @@
 """The steps of `segue demo`, in order, each said before it is done. Works on the sandbox's servers and nowhere else.
 
-The commands are the real ones, run as a person would run them, in a folder that stays for trying on. Who uses the films meanwhile
-is `traffic.py`.
+The commands are the real ones, run as a person would run them, in a folder that stays for trying on. The users meanwhile are
+in `traffic.py`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ TRIGGER_SECONDS = 2.0
 
 LEFT = ("segue.toml", "segue-state.db", "segue-state.db-wal", "segue-state.db-shm", "quarantine-films.jsonl", "application.log")
 
-LINES = 4
-"""Facts shown of what a mode change prints."""
+LINES = 3
+"""Lines shown of what a mode change prints."""
 
 QUICKER = """
 [relay]                  # for the tour: how long an unanswered request may still land, and a dead relay's share is kept
@@ -182,7 +182,7 @@ class Tour:
             PATIENCE_SECONDS,
             "searches answered by Neo4j although Milvus is dead",
         )
-        self._say(f"{SEARCHES} searches later; now it is started again, with its data.")
+        self._say(f"Neo4j has answered {SEARCHES} searches since. Now Milvus is started again, with its data:")
         sandbox.up(["milvus"], announce=lambda line: self._console.print(f"  {line}", markup=False))
         back = len(traffic.tally.searches())
         traffic.until(
@@ -195,18 +195,20 @@ class Tour:
         self._say(f"In these {seconds:.0f} s Neo4j answered {ours:,} searches, Milvus {theirs:,}, and none failed.")
 
     def _proof(self, traffic: Traffic) -> None:
-        self._say("", "What the relay had sent when Milvus died counts as unknown, and is made equal once more:")
+        self._say(
+            "", "What Milvus had not answered when it died counts as unknown, and was made equal once more. Is anything left?"
+        )
         self._shell.run("relay --until-drained")
         held, different = self._service.differences()
         if different:
             message = f"{len(different)} of {held} films differ between the stores: {', '.join(different[:5])}"
             raise FatalError(message, hint="None was expected. relay.log in the demo's folder says more.")
-        writes = {by: traffic.tally.done(by) for by in (DRIVER, STORE)}
+        driver, store = traffic.tally.done(DRIVER), traffic.tally.done(STORE)
         self._say(
             "",
-            f"Two editors wrote {sum(writes.values()):,} times: {writes[DRIVER]:,} by the {DRIVER}, {writes[STORE]:,} by the {STORE}.",
-            f"Every film read from both stores and compared, each property and each element of the vector:"
-            f" Milvus holds {held:,}, {len(different)} differ.",
+            f"Two editors wrote {driver + store:,} times: {driver:,} by the plain driver, {store:,} by the store.",
+            "Every film was read from both stores and compared, each property and each element of the vector:",
+            f"Milvus holds {held:,} films, {len(different)} differ from Neo4j.",
         )
 
     def _way_back(self, traffic: Traffic) -> None:

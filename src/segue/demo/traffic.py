@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,15 @@ NEAREST = 10
 PREMIERE_EVERY = 8
 """One write in so many is a new film, which is looked for at once, taken out, and looked for again."""
 
+REMOVE_EVERY = 3
+"""One write in so many takes a film out."""
+
 PREMIERES = 10
 """Ids that the new films of one editor take in turn."""
 
 LOOK_SECONDS = 0.1
 
-DRIVER, STORE = "plain driver", "store"
+DRIVER, STORE = "driver", "store"
 """By what an editor writes; each write is counted under it."""
 
 LOOKED = "looked for what was just written"
@@ -122,6 +125,68 @@ class Tally:
             raise FatalError(message, hint="None was expected. application.log and relay.log in the demo's folder say more.")
 
 
+class Desk(Protocol):
+    """Where an editor writes, each call for good when it returns."""
+
+    name: str
+
+    def add(self, film: Film) -> None:
+        """Write a film that is not there."""
+        ...
+
+    def edit(self, film: Film) -> None:
+        """Change a film's description."""
+        ...
+
+    def remove(self, film: Film) -> None:
+        """Take a film out."""
+        ...
+
+
+class DriverDesk:
+    """A desk over the plain driver; it knows nothing of Segue."""
+
+    name = DRIVER
+
+    def __init__(self, service: FilmService) -> None:
+        self._service = service
+
+    def add(self, film: Film) -> None:
+        """See `Desk`."""
+        self._service.add([film])
+
+    def edit(self, film: Film) -> None:
+        """See `Desk`."""
+        self._service.edit(film.id, film.description)
+
+    def remove(self, film: Film) -> None:
+        """See `Desk`."""
+        self._service.remove(film.id)
+
+
+class StoreDesk:
+    """A desk over the library."""
+
+    name = STORE
+
+    def __init__(self, store: DualWriteStore) -> None:
+        self._store = store
+
+    def add(self, film: Film) -> None:
+        """See `Desk`."""
+        properties = properties_of(film)
+        key = properties.pop("id")
+        self._store.upsert([Item(key=key, vector=_vector_of(film), properties=properties)])
+
+    def edit(self, film: Film) -> None:
+        """See `Desk`."""
+        self.add(film)
+
+    def remove(self, film: Film) -> None:
+        """See `Desk`."""
+        self._store.delete([film.id])
+
+
 class Traffic:
     """A reader and two editors, each in a thread of its own; a context manager that lets them work until its end.
 
@@ -134,17 +199,18 @@ class Traffic:
         questions: What the reader asks.
     """
 
-    def __init__(self, service: FilmService, store: DualWriteStore, edited: Sequence[Film], questions: Sequence[Question]) -> None:
+    def __init__(
+        self, service: FilmService, store: DualWriteStore, edited: Sequence[Film], questions: Sequence[Question]
+    ) -> None:
         self.tally = Tally()
-        self._service = service
         self._store = store
         self._questions = questions
         self._closed = threading.Event()
         self._edits_end = threading.Event()
         self._reader = threading.Thread(target=self._read, name="reader")
         self._editors = [
-            threading.Thread(target=self._edit_by_driver, args=(edited[0::2],), name="editor-driver"),
-            threading.Thread(target=self._edit_by_store, args=(edited[1::2],), name="editor-store"),
+            threading.Thread(target=self._edit, args=(DriverDesk(service), edited[0::2]), name="editor-driver"),
+            threading.Thread(target=self._edit, args=(StoreDesk(store), edited[1::2]), name="editor-store"),
         ]
 
     def __enter__(self) -> Self:
@@ -188,48 +254,41 @@ class Traffic:
             if hits is not None and len(hits) < NEAREST:
                 self.tally.failed(f"“{question.text}” found {len(hits)} films instead of {NEAREST}")
 
-    def _edit_by_driver(self, films: Sequence[Film]) -> None:
-        for turn, film in enumerate(itertools.cycle(films)):
-            if self._edits_end.wait(EDIT_PAUSE_SECONDS):
-                return
-            if turn % PREMIERE_EVERY == 0:
-                new = _remake(film, DRIVER, turn)
-                self._premiere(new, DRIVER, lambda new=new: self._service.add([new]), lambda new=new: self._service.remove(new.id))
-            else:
-                description = f"{film.description} (Edit {turn}.)"
-                self._write(film.id, DRIVER, lambda key=film.id, text=description: self._service.edit(key, text))
-
-    def _edit_by_store(self, films: Sequence[Film]) -> None:
+    def _edit(self, desk: Desk, films: Sequence[Film]) -> None:
+        """Edit films, take some out and put them back a round later; and write new ones, which are looked for."""
         gone: dict[str, Film] = {}
         for turn, film in enumerate(itertools.cycle(films)):
             if self._edits_end.wait(EDIT_PAUSE_SECONDS):
                 break
             if turn % PREMIERE_EVERY == 0:
-                new = _remake(film, STORE, turn)
-                self._premiere(new, STORE, lambda new=new: self._upsert(new), lambda new=new: self._store.delete([new.id]))
-            elif film.id not in gone and turn % 3 == 0:
-                self._write(film.id, STORE, lambda key=film.id: self._store.delete([key]))
+                self._premiere(desk, _remake(film, desk.name, turn))
+            elif film.id in gone:
+                self._write(desk, desk.add, gone.pop(film.id))
+            elif turn % REMOVE_EVERY == 0:
+                self._write(desk, desk.remove, film)
                 gone[film.id] = film
             else:
-                edited = replace(film, description=f"{film.description} (Edit {turn}.)")
-                self._write(film.id, STORE, lambda new=edited: self._upsert(new))
-                gone.pop(film.id, None)
+                self._write(desk, desk.edit, replace(film, description=f"{film.description} (Edit {turn}.)"))
         for film in gone.values():
-            self._write(film.id, STORE, lambda new=film: self._upsert(new))
+            self._write(desk, desk.add, film)
 
-    def _upsert(self, film: Film) -> None:
-        properties = properties_of(film)
-        key = properties.pop("id")
-        self._store.upsert([Item(key=key, vector=_vector_of(film), properties=properties)])
-
-    def _premiere(self, new: Film, editor: str, add: Callable[[], object], remove: Callable[[], object]) -> None:
+    def _premiere(self, desk: Desk, new: Film) -> None:
         """Write a film and look for it at once, take it out and look again."""
-        if self._write(new.id, editor, add):
-            self._expect(new, editor, is_there=True)
-        if self._write(new.id, editor, remove):
-            self._expect(new, editor, is_there=False)
+        if self._write(desk, desk.add, new):
+            self._expect(new, is_there=True)
+        if self._write(desk, desk.remove, new):
+            self._expect(new, is_there=False)
 
-    def _expect(self, film: Film, editor: str, *, is_there: bool) -> None:
+    def _write(self, desk: Desk, write: Callable[[Film], None], film: Film) -> bool:
+        try:
+            write(film)
+        except Exception as fault:  # noqa: BLE001  # whatever it is, a user's call failed
+            self.tally.failed(f"a write of {film.id} by the {desk.name}: {type(fault).__name__}: {fault}")
+            return False
+        self.tally.did(desk.name)
+        return True
+
+    def _expect(self, film: Film, *, is_there: bool) -> None:
         hits = self._search(_vector_of(film))
         if hits is None:
             return
@@ -237,16 +296,7 @@ class Traffic:
             self.tally.did(LOOKED)
         else:
             wrong = "written a moment ago, was not found" if is_there else "taken out a moment ago, was still found"
-            self.tally.failed(f"{film.id} of the {editor}, {wrong}")
-
-    def _write(self, key: str, editor: str, write: Callable[[], object]) -> bool:
-        try:
-            write()
-        except Exception as fault:  # noqa: BLE001  # whatever it is, a user's call failed
-            self.tally.failed(f"a write of {key} by the {editor}: {type(fault).__name__}: {fault}")
-            return False
-        self.tally.did(editor)
-        return True
+            self.tally.failed(f"{film.id}, {wrong}")
 
     def _search(self, vector: NDArray[np.float32]) -> list[Hit] | None:
         before = self._store.mode
@@ -269,9 +319,11 @@ def _remake(film: Film, editor: str, turn: int) -> Film:
     near = vector + 0.3 * aside / np.linalg.norm(aside)
     unit = (near / np.linalg.norm(near)).astype(np.float32)
     number = turn // PREMIERE_EVERY % PREMIERES
-    return replace(film, id=f"remake-{number}-by-{editor.split()[-1]}", title=f"{film.title} (remake)", vector=unit)
+    return replace(film, id=f"remake-{number}-by-{editor}", title=f"{film.title} (remake)", vector=unit)
 
 
 def _vector_of(film: Film) -> NDArray[np.float32]:
-    assert film.vector is not None
+    if film.vector is None:
+        message = f"{film.id} is a draft without a vector"
+        raise ValueError(message)
     return film.vector
