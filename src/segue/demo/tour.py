@@ -47,10 +47,15 @@ LEFT = ("segue.toml", "segue-state.db", "segue-state.db-wal", "segue-state.db-sh
 LINES = 3
 """Lines shown of what a mode change prints."""
 
-QUICKER = """
-[relay]                  # for the tour: how long an unanswered request may still land, and a dead relay's share is kept
-landing_seconds = 10     # (90 and 150 by default)
+FOR_THE_TOUR = """
+# For the tour: Milvus is killed, and a request that it left unanswered counts as settled sooner than usual (90 s); and a laptop
+# with everything on it may be slow.
+[relay]
+landing_seconds = 10
 lease_seconds = 30
+
+[search]
+milvus_seconds = 2
 """
 
 
@@ -121,7 +126,7 @@ class Tour:
         """Move them, with users at work from before the first command until after the last."""
         self._console.rule("[bold]3  One line changes in the application")
         self._shell.run("init --index films")
-        self._quicken()
+        self._set_times()
         self._say(
             "",
             "The application's one new line, which here and in every mode finds what Neo4j's index finds:",
@@ -148,11 +153,11 @@ class Tour:
         self._console.rule("[bold]9  The same questions to both stores, by their plain clients")
         side_by_side.ask_both(self._service, self._console)
 
-    def _quicken(self) -> None:
-        """Shorten the times that only count when Milvus dies with requests in hand, which it will do."""
+    def _set_times(self) -> None:
+        """Shorten the times that only count when Milvus dies with requests in hand, which it will."""
         path = self._folder / "segue.toml"
         text = path.read_text(encoding="utf-8").replace("[milvus]\n", "[milvus]\nrequest_timeout_seconds = 5\n", 1)
-        path.write_text(text + QUICKER, encoding="utf-8")
+        path.write_text(text + FOR_THE_TOUR, encoding="utf-8")
 
     def _copy(self, traffic: Traffic) -> None:
         self._console.rule("[bold]4  Every change is marked, then everything is copied")

@@ -250,9 +250,7 @@ class Traffic:
         for question in itertools.cycle(self._questions):
             if self._closed.wait(READ_PAUSE_SECONDS):
                 return
-            hits = self._search(question.vector)
-            if hits is not None and len(hits) < NEAREST:
-                self.tally.failed(f"“{question.text}” found {len(hits)} films instead of {NEAREST}")
+            self._search(question.vector)
 
     def _edit(self, desk: Desk, films: Sequence[Film]) -> None:
         """Edit films, take some out and put them back a round later; and write new ones, which are looked for."""
@@ -299,6 +297,7 @@ class Traffic:
             self.tally.failed(f"{film.id}, {wrong}")
 
     def _search(self, vector: NDArray[np.float32]) -> list[Hit] | None:
+        """Search, and count it; None when it failed."""
         before = self._store.mode
         began = time.perf_counter()
         try:
@@ -309,6 +308,8 @@ class Traffic:
         milliseconds = 1_000 * (time.perf_counter() - began)
         store = StoreName.MILVUS if any(hit.store is StoreName.MILVUS for hit in hits) else StoreName.NEO4J
         self.tally.searched(Answered(before if self._store.mode is before else None, store, milliseconds))
+        if len(hits) < NEAREST:
+            self.tally.failed(f"a search in {before}, answered by {store}, found {len(hits)} films instead of {NEAREST}")
         return hits
 
 
