@@ -147,6 +147,7 @@ class Candidates(Protocol):
         """Ask for the k nearest rows that meet the conditions; returns at once.
 
         Raises:
+            NotConnected: The connection is still being opened, which says nothing about the sink.
             SegueError: It cannot even be asked.
         """
         ...
