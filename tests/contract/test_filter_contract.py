@@ -266,3 +266,4 @@ def test_a_long_list_of_large_numbers_is_no_deep_expression(both: dict[KeyType, 
     """A thousand ids that no float equals."""
     ids = [2**53 + 2 * n + 1 for n in range(1_000)]
     both[KeyType.STRING].check({"mixed": {"in": ids}})
+    both[KeyType.INTEGER].check({"id": {"in": [*ids, -(2**63), 0.5, 1e300]}})

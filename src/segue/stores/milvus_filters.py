@@ -95,9 +95,11 @@ def _or(parts: list[str]) -> str:
 
 
 def _can_be_listed(place: _Place, value: Scalar) -> bool:
-    if isinstance(value, str):
-        return True
-    return kind_of(value) is Kind.NUMBER and abs(value) < EXACT and (place.type is not FieldType.INT64 or value == int(value))
+    if isinstance(value, (str, bool)):
+        return isinstance(value, str)
+    if place.type is FieldType.INT64:
+        return value != INT64.start and as_integer(Operator.EQUAL, value) is not False
+    return abs(value) < EXACT
 
 
 def _compared(place: _Place, operator: Operator, value: Scalar) -> str:
