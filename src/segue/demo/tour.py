@@ -129,7 +129,7 @@ class Tour:
         self._set_times()
         self._say(
             "",
-            "The application's one new line, which here and in every mode finds what Neo4j's index finds:",
+            "The application's one new line, which stays as it is through everything that follows:",
             f'    store = segue.connect("{self._folder / "segue.toml"}")',
             "From now until the end a reader asks it the questions, again and again, and two editors work on the films:",
             "one by the plain driver, who knows nothing of Segue, one by store.upsert and store.delete. Both write new films",
@@ -189,6 +189,7 @@ class Tour:
         )
         self._say(f"Neo4j has answered {SEARCHES} searches since. Now Milvus is started again, with its data:")
         sandbox.up(["milvus"], announce=lambda line: self._console.print(f"  {line}", markup=False))
+        self._say("The store finds that out by itself, by a search now and then:")
         back = len(traffic.tally.searches())
         traffic.until(
             lambda tally: tally.answered_by(StoreName.MILVUS, back) >= SEARCHES,

@@ -24,7 +24,7 @@ from segue.demo.films import Film, Question
 from segue.errors import FatalError
 
 READ_PAUSE_SECONDS = 0.02
-EDIT_PAUSE_SECONDS = 0.03
+EDIT_PAUSE_SECONDS = 0.05
 
 NEAREST = 10
 """How many films a question asks for."""
