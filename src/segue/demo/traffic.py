@@ -225,6 +225,11 @@ class Traffic:
         self._closed.set()
         self._reader.join()
 
+    @property
+    def mode(self) -> StorageMode:
+        """The mode that their searches follow now."""
+        return self._store.mode
+
     def end_edits(self) -> None:
         """Stop the editors; the reader goes on. Idempotent."""
         self._edits_end.set()
