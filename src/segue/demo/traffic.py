@@ -24,7 +24,7 @@ from segue.demo.films import Film, Question
 from segue.errors import FatalError
 
 READ_PAUSE_SECONDS = 0.02
-EDIT_PAUSE_SECONDS = 0.03
+EDIT_PAUSE_SECONDS = 0.05
 
 NEAREST = 10
 """How many films a question asks for."""
@@ -224,6 +224,11 @@ class Traffic:
         self.end_edits()
         self._closed.set()
         self._reader.join()
+
+    @property
+    def mode(self) -> StorageMode:
+        """The mode that their searches follow now."""
+        return self._store.mode
 
     def end_edits(self) -> None:
         """Stop the editors; the reader goes on. Idempotent."""
