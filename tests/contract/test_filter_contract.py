@@ -237,6 +237,9 @@ def test_every_corner_value_is_compared(both: dict[KeyType, Loaded]) -> None:
     for value in [*TEXTS, *INTEGERS, *FLOATS, True, False, *(one.iso_format() for one in TIMES)]:
         word = next(words)
         loaded.check({"mixed": {word: [value] if word == "in" else value}})
+    for word in WORDS:
+        loaded.check({"mixed": {word: 0}})
+        loaded.check({"rating": {word: -0.0}})
     for word, value in zip(itertools.cycle(WORDS), (5.5, -0.0, 2**53 + 1, 2**60 - 1, 2**63 - 1, -(2**63), 1e300), strict=False):
         loaded.check({"year": {word: value}})
         loaded.check({"rating": {word: value}})
