@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+import re
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,3 +188,124 @@ def test_bad_input_is_one_plain_message(copied: tuple[Workplace, Loaded]) -> Non
     gone = place.segue("validate", "--collection", "nothing")
     assert gone.code == 2
     assert "Configured:" in gone.err
+
+
+LIVE = """\
+[milvus]
+request_timeout_seconds = 5
+[relay]
+landing_seconds = 8
+lease_seconds = 12
+window_seconds = 1
+[validate]
+settle_seconds = 20
+"""
+MARKS = "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
+
+
+@pytest.mark.timeout(240)
+def test_beside_four_writers_and_a_relay_nothing_is_falsely_different(
+    newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """For 20 s they create, change and delete; every depth again and again says clean. Then --fix mends through the relay."""
+    with workplace(tmp_path, newest_neo4j, milvus_endpoint) as place:
+        place.configure(configuration(place, load(place, ITEMS, DIMENSION), extra=LIVE))
+        try:
+            assert place.segue("capture", "install").code == 0
+            assert place.migrate().code == 0
+            relay = place.start("relay")
+            relay.await_words("backlog")
+            with _writers(place) as writes:
+                began = time.monotonic()
+                while time.monotonic() - began < 20:
+                    for depth in ((), ("--full",), ("--quick",)):
+                        ended = validate(place, *depth, "--threshold", "1")
+                        assert told(ended)["differences"] == [], told(ended)
+                        assert ended.code == 0, ended.err
+                        assert ended.data["counts"]["compared"] > ITEMS / 2
+            assert len(writes) > 200
+
+            place.segue("validate")
+            one = row(place, "k-000300")
+            upsert(place, one | {"year": 1})
+            place.client.delete(place.collection, filter='id in ["k-000301"]')
+            upsert(place, one | {"id": "no-such-item"})
+            fixed = validate(place, "--full", "--fix", "--delete-orphans", "--threshold", "1")
+            assert (fixed.code, fixed.data["counts"]["repaired"]) == (0, 3), fixed.err
+            assert told(fixed)["plan"]["by"] == "mark"
+            relay.signal(signal.SIGTERM)
+            assert relay.ended().code == 0
+
+            upsert(place, one | {"year": 1})
+            place.configure(configuration(place, Loaded(DIMENSION, ITEMS), extra=LIVE.replace("= 20", "= 1")))
+            left = validate(place, "--full", "--fix", "--threshold", "1")
+            assert (left.code, left.data["counts"]["repaired"]) == (4, 0)
+            assert any("segue relay --until-drained" in note for note in told(left)["notes"])
+        finally:
+            place.segue("capture", "remove")
+            place.rows(MARKS, name=place.collection)
+
+
+@contextmanager
+def _writers(place: Workplace) -> Iterator[list[str]]:
+    """Let four users write, each its own way, none of the keys that the test spoils later; yields what they wrote."""
+    stop, writes, errors = threading.Event(), list[str](), list[BaseException]()
+
+    def write(seed: int) -> None:
+        choose = random.Random(seed)
+        try:
+            while not stop.is_set():
+                key = f"k-{choose.randrange(250):06d}"
+                if choose.random() < 0.2:
+                    place.rows("MATCH (n:LABEL {id: $key}) DETACH DELETE n", key=key)
+                else:
+                    place.rows(
+                        "MERGE (n:LABEL {id: $key}) SET n.embedding = $vector, n.text = $text, n.year = 2000, n.score = 0.5, "
+                        "n.seen = datetime('2026-01-01T00:00:00Z')",
+                        key=key,
+                        vector=[choose.random() for _ in range(DIMENSION)],
+                        text=str(choose.random()),
+                    )
+                writes.append(key)
+        except BaseException as fault:  # noqa: BLE001  # told by the test
+            errors.append(fault)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield writes
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not errors
+
+
+def test_interrupted_the_same_command_goes_on(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
+    """Ctrl-C ends it with 130 and what it has by now; the same command compares the rest, another depth begins anew."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    text = configuration(place, loaded).replace("items_per_range = 500", "items_per_range = 20\nworkers = 1")
+    place.configure(text)
+    running = place.start("validate", "--full", "--format", "json")
+    running.await_words("ranges_left")
+    running.signal(signal.SIGINT)
+    stopped = running.ended()
+    assert (stopped.code, stopped.data["status"]) == (130, "interrupted")
+    before = stopped.data["counts"]["compared"]
+    assert 0 < before < ITEMS
+
+    completed = validate(place, "--full")
+    assert completed.code == 0, completed.err
+    assert "going on with the comparison" in completed.err
+    assert completed.data["counts"]["compared"] == ITEMS
+    first = int(re.search(r"compared: keys (\d+)", completed.err).group(1))  # type: ignore[union-attr]
+    assert first > before
+
+    again = place.start("validate", "--full", "--format", "json")
+    again.await_words("ranges_left")
+    again.signal(signal.SIGINT)
+    again.ended()
+    quick = validate(place, "--quick")
+    assert "begun anew: depth: 'full' then, 'quick' now" in quick.err
+    assert quick.data["counts"]["compared"] == ITEMS

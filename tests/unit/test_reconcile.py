@@ -89,7 +89,7 @@ class World:
 
     def reconcile(self, depth: Depth = Depth.FULL, sample_size: int = 100, settle: float = 5.0) -> Reconcile:
         """Return a reconcile of the collection."""
-        job = Job("items", SPEC, SPEC, LAYOUT, depth, sample_size, settle, "1.0")
+        job = Job("items", SPEC, SPEC, LAYOUT, depth, sample_size, 20, settle, "1.0")
         source = MemorySourceSide(self.graph.items, self.graph.page, self.chance.random)
         sink = MemorySinkSide(partial(self.memory.rows, "items"), LAYOUT)
         sides = Sides(source, self.graph, sink, self.memory, self.graph, self.control)
@@ -264,9 +264,8 @@ def test_no_repair_where_some_changes_leave_no_mark(world: World) -> None:
         world.reconcile().plan(found, fix=True, delete_orphans=False)
 
 
-def test_interrupted_it_goes_on_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_it_goes_on_where_it_was(world: World) -> None:
     """Stopped after one range of many: the next run compares the others only, and finds what both found."""
-    monkeypatch.setattr(module, "RANGE_ITEMS", 20)
     world.spoil("k00000", "k00199")
     first = world.reconcile()
     world.stops_after_ranges = 1
@@ -288,9 +287,8 @@ def test_interrupted_it_goes_on_where_it_was(world: World, monkeypatch: pytest.M
     assert world.compared_ranges > 10, "a finished comparison is not continued"
 
 
-def test_under_other_conditions_it_begins_anew_and_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_other_conditions_it_begins_anew_and_says_why(world: World) -> None:
     """The mode was changed meanwhile: what was compared in another epoch says nothing of this one."""
-    monkeypatch.setattr(module, "RANGE_ITEMS", 20)
     world.stops_after_ranges = 1
     world.run()
     world.stop.clear()

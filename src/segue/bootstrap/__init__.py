@@ -332,6 +332,7 @@ def open_reconcile(
             layout=layout,
             depth=depth,
             sample_size=sample_size,
+            items_per_range=settings.backfill.items_per_range,
             settle_seconds=settings.validation.settle_seconds,
             tool_version=__version__,
         )

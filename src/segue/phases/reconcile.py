@@ -44,9 +44,8 @@ PAGE_BYTES = 4 << 20
 
 PAGES_AHEAD = 2
 
-RANGE_ITEMS = 25_000
 MOST_RANGES = 64
-"""Ranges are cut so that there are few of them: each costs a pass over the label."""
+"""However many items there are: each range costs a pass over the label."""
 
 STRATA = 20
 STRATUM_ITEMS = 50
@@ -90,6 +89,7 @@ class Job:
         layout: The collection's layout.
         depth: How much is compared.
         sample_size: Items to draw, where a sample is.
+        items_per_range: Items a range has at least, where everything is compared.
         settle_seconds: How long keys that move, or wait for a relay, are waited for in the end.
         tool_version: A comparison of another version is not continued.
     """
@@ -100,6 +100,7 @@ class Job:
     layout: Layout
     depth: Depth
     sample_size: int
+    items_per_range: int
     settle_seconds: float
     tool_version: str
 
@@ -345,7 +346,7 @@ class Reconcile:
                 return latest
             self._watch.note(f"the comparison that was interrupted is begun anew: {'; '.join(changed)}")
         total = census.keyed(self._job.spec.key_type)
-        intervals = min(MOST_RANGES, max(1, -(-total // RANGE_ITEMS)))
+        intervals = min(MOST_RANGES, max(1, -(-total // self._job.items_per_range)))
         bounds = self._cuts(total, intervals)
         edges = [None, *bounds, None]
         ranges = [Range(number, after, until, total // intervals) for number, (after, until) in enumerate(pairwise(edges))]

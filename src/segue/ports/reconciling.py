@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from segue.model import Difference, Key, Kind, Page, Range, Rows, Tally
@@ -110,7 +110,7 @@ class Comparison:
     """
 
     number: int
-    began_seconds_ago: float
+    began_seconds_ago: float = field(compare=False)
     finished: bool
 
 

@@ -1,13 +1,14 @@
 """Milvus's rows as the reconcile reads them, always at the Strong level: by keys and by ranges of keys.
 
 A query shows one row a key, however many there are; only `count(*)` counts every copy (Milvus 2.3.5: its insert looks at no
-primary key). A page may be shorter than its limit for the same reason, so that only an empty one ends a range. Vectors go from
+primary key). Copies are taken out after the limit: a page may be shorter than its limit, so that only an empty one ends a
+range, and rows asked for by their keys may be left out for others' copies, so that they are asked for again. Vectors go from
 the answer's bytes into float32 arrays; no element is ever a Python object. Knows no source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -44,9 +45,20 @@ class MilvusRows:
 
     def rows(self, keys: Sequence[Key], *, whole: bool) -> Reading:
         """See `SinkSide`. In a Lite file it returns when it has read."""
-        fields = self._whole if whole else [HASH_FIELD]
-        chosen = f"{self._key} in {_listed(keys)}"
-        return _Page(self._ask(chosen, [self._key, *fields]), self._count(chosen), self._copies)
+        fields = [self._key, *(self._whole if whole else [HASH_FIELD])]
+        return _Page(self, keys, fields, self._under(keys, fields), self._under(keys, [_COUNT]))
+
+    def complete(self, rows: Rows, keys: Sequence[Key], fields: Sequence[str]) -> tuple[Rows, Mapping[Key, int]]:
+        """Return rows with those added that Milvus left out for others' copies, and the keys that have copies.
+
+        Of a segment it gives as many rows as keys were asked for, the lowest keys first: each copy leaves another row out.
+        """
+        while left := list(set(keys).difference(rows.keys)):
+            more = self._under(left, fields).result()
+            if not more:
+                break
+            rows = _joined(rows, more)
+        return rows, self._copies(rows.keys)
 
     def keys(self, after: Key | None, until: Key | None) -> list[Key]:
         """See `SinkSide`."""
@@ -69,7 +81,7 @@ class MilvusRows:
         parts = [keys]
         several: dict[Key, int] = {}
         while parts:
-            asked = [(part, self._count(f"{self._key} in {_listed(part)}")) for part in parts]
+            asked = [(part, self._under(part, [_COUNT])) for part in parts]
             counted = [(part, one.counted()) for part, one in asked]
             too_many = [(part, rows) for part, rows in counted if rows > len(part) or (rows > 1 and len(part) == 1)]
             several |= {part[0]: rows for part, rows in too_many if len(part) == 1}
@@ -85,12 +97,13 @@ class MilvusRows:
         parts = [] if after is None else [f"{self._key} > {_quoted(after)}"]
         parts += [] if until is None else [f"{self._key} <= {_quoted(until)}"]
         if not parts:
-            lowest = '""' if self._layout.primary.type is FieldType.VARCHAR else str(-(2**63))
-            parts = [f"{self._key} >= {lowest}"]
+            # Milvus cannot read the lowest integer there is.
+            text = self._layout.primary.type is FieldType.VARCHAR
+            parts = [f'{self._key} >= ""' if text else f"{self._key} <= {2**63 - 1}"]
         return " and ".join(parts)
 
-    def _count(self, chosen: str) -> _Asked | _Read:
-        return self._ask(chosen, [_COUNT])
+    def _under(self, keys: Sequence[Key], fields: Sequence[str]) -> _Asked | _Read:
+        return self._ask(f"{self._key} in {_listed(keys)}", fields)
 
     def _ask(self, chosen: str, fields: Sequence[str], limit: int | None = None) -> _Asked | _Read:
         if self._connection.lite:
@@ -107,8 +120,10 @@ class MilvusRows:
                 output_fields=named,
                 consistency_level="Strong",
                 timeout=self._connection.timeout_seconds,
-                **({} if limit is None else {"limit": limit}),
             )
+        if limit is not None:
+            # Asked for a few rows, Lite gives those written first.
+            found = sorted(found, key=lambda row: row[self._key])[:limit]
         return _Read(found, self._layout, fields)
 
 
@@ -116,16 +131,20 @@ class _Page:
     """Rows on their way, and beside them how many there are."""
 
     def __init__(
-        self, asked: _Asked | _Read, count: _Asked | _Read, copies: Callable[[Sequence[Key]], Mapping[Key, int]]
+        self, sides: MilvusRows, keys: Sequence[Key], fields: Sequence[str], asked: _Asked | _Read, count: _Asked | _Read
     ) -> None:
+        self._sides = sides
+        self._keys = keys
+        self._fields = fields
         self._asked = asked
         self._count = count
-        self._copies = copies
 
     def result(self) -> tuple[Rows, Mapping[Key, int]]:
         """See `Reading`."""
         rows = self._asked.result()
-        return rows, self._copies(rows.keys) if self._count.counted() > len(rows) else {}
+        if self._count.counted() <= len(rows):
+            return rows, {}
+        return self._sides.complete(rows, self._keys, self._fields)
 
 
 class _Asked:
@@ -186,6 +205,12 @@ class _Read:
     def counted(self) -> int:
         """Return what `count(*)` came to."""
         return int(self._found[0][_COUNT])
+
+
+def _joined(some: Rows, more: Rows) -> Rows:
+    columns = {name: [*values, *more.columns[name]] for name, values in some.columns.items()} if some else more.columns
+    vectors = np.concatenate([some.vectors, more.vectors]) if some else more.vectors
+    return Rows([*some.keys, *more.keys], vectors, columns)
 
 
 def _vectors(column: Any, rows: int) -> Vectors:
