@@ -285,7 +285,7 @@ def _writers(place: Workplace) -> Iterator[list[str]]:
 def test_interrupted_the_same_command_goes_on(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
     """Ctrl-C ends it with 130 and what it has by now; the same command compares the rest, another depth begins anew."""
     place, loaded = copied[0].elsewhere(tmp_path), copied[1]
-    text = configuration(place, loaded).replace("items_per_range = 500", "items_per_range = 20\nworkers = 1")
+    text = configuration(place, loaded).replace("items_per_range = 500", "items_per_range = 100\nworkers = 1")
     place.configure(text)
     running = place.start("validate", "--full", "--format", "json")
     running.await_words("ranges_left")

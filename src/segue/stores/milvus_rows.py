@@ -62,10 +62,14 @@ class MilvusRows:
 
     def keys(self, after: Key | None, until: Key | None) -> list[Key]:
         """See `SinkSide`."""
-        found: list[Key] = []
-        while page := self._page(after, until, PAGE_KEYS):
-            found += page
-            after = page[-1]
+        chosen = self._within(after, until)
+        first, count = self._ask(chosen, [self._key], limit=PAGE_KEYS), self._ask(chosen, [_COUNT])
+        found = page = first.result().keys
+        if count.counted() == len(found):
+            return found
+        while page:
+            page = self._ask(self._within(page[-1], until), [self._key], limit=PAGE_KEYS).result().keys
+            found = found + page
         return found
 
     def behind(self, places: Sequence[Key | None], limit: int) -> list[Key]:
@@ -88,9 +92,6 @@ class MilvusRows:
             halves = [(part[: len(part) // 2], part[len(part) // 2 :]) for part, _ in too_many if len(part) > 1]
             parts = [half for pair in halves for half in pair]
         return several
-
-    def _page(self, after: Key | None, until: Key | None, limit: int) -> list[Key]:
-        return self._ask(self._within(after, until), [self._key], limit=limit).result().keys
 
     def _within(self, after: Key | None, until: Key | None) -> str:
         # An expression of our own: pymilvus does not escape quotes in keys.
