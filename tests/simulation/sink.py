@@ -85,6 +85,13 @@ class Network:
     def load(self, layout: Layout) -> None:
         """Nothing to load."""
 
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """Return the keys of rows, with everything that has landed visible."""
+        del layout
+        self._world.pause("read keys of rows")
+        keys = sorted(key for key in self._landed if self.rows_of(key) and (after is None or str(key) > str(after)))
+        return keys[:limit]
+
     def count(self, layout: Layout) -> int:
         """Return the number of rows."""
         del layout
