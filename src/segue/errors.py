@@ -4,6 +4,7 @@
       ConfigError                   2   flags, environment or file are wrong; every fault in one message
       RetryableError                1   the same call may succeed later
         StoreUnavailable                nothing answers at that address, or no longer
+          NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
@@ -14,6 +15,7 @@
         DatabaseNotFound                the server has no database of that name
         CollectionMismatch              the Milvus collection exists with another schema
         StateStoreFailed                the tool's own records cannot be written or read
+      ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
       ModeRefused                   5   a storage mode that cannot be reached from here, or not yet
@@ -57,6 +59,10 @@ class StoreUnavailable(RetryableError):
     """Nothing answers at that address, or no longer."""
 
 
+class NotConnected(StoreUnavailable):
+    """The store was not even asked: the connection is still being opened."""
+
+
 class StoreTimeout(RetryableError):
     """No answer in time; whether the request took effect is unknown."""
 
@@ -95,6 +101,12 @@ class CollectionMismatch(FatalError):
 
 class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
+
+
+class ValidationMismatch(SegueError):
+    """Both sides were compared, and too much differs."""
+
+    exit_code = 4
 
 
 class UnsafeResume(SegueError):
