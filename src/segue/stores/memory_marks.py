@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
-from segue.ports import Backlog, Census, Looked
+from segue.ports import Backlog, Census, Looked, Standing
 from segue.ports.marking import NOTHING
 
 Values = Sequence[Any]
@@ -141,6 +141,19 @@ class MemoryGraph:
             for key in there:
                 self._dirty(self._graph.marks[key])
         return set(there)
+
+    def mark(self, keys: Sequence[Key]) -> None:
+        """See `Marks`."""
+        with self._locked(keys):
+            self._pause("mark")
+            for key in sorted(keys, key=str):
+                self._dirty(self._graph.marks.setdefault(key, _Mark(next(self._part))))
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """See `Marks`."""
+        self._pause("see how marks stand")
+        found = {key: self._graph.marks[key] for key in keys if key in self._graph.marks}
+        return {key: Standing(mark.ver, not mark.dirty and mark.taint_until is None) for key, mark in found.items()}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
