@@ -43,6 +43,9 @@ _BUSY_CODES = {1, 2, 3, 4, 7, 9}
 
 _RATE_CODES = {8, 49}
 _DATABASE_CODES = {800}
+_RECOVERING = ("node not match", "node not found", "session not found")
+"""A server that was killed and is back knows its own parts by their old names for a minute; it gives no code of its own."""
+
 _OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
 """The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
 
