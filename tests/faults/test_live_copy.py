@@ -32,7 +32,7 @@ SECONDS = float(os.environ.get("SEGUE_CHAOS_SECONDS", "6"))
 """How long harm is done in each mode that reads Milvus."""
 
 PATIENCE_SECONDS = 40
-"""How long a copy is begun anew beside all that, before it gets calm for as long again."""
+"""How long a copy is begun anew beside all that, before it gets calm: a Milvus that was killed takes a minute to flush again."""
 
 FIRST_SEED = int(os.environ.get("SEGUE_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 ITEMS, NEW = 900, 60
@@ -46,7 +46,7 @@ def own_milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnMilvus]:
     milvus.remove()
 
 
-@pytest.mark.timeout(240 + 6 * SECONDS)
+@pytest.mark.timeout(540 + 6 * SECONDS)
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS), ids="seed-{}".format)
 def test_nothing_is_lost_and_no_user_notices(
     endpoints: Mapping[str, Endpoint], own_milvus: OwnMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -109,11 +109,11 @@ def _copy(shop: Shop, through: str, havoc: Havoc, choose: random.Random) -> None
         kill(copying)
         havoc.did("copy killed")
     until = time.monotonic() + PATIENCE_SECONDS
-    while (copied := shop.place.start("migrate-embeddings", "--format", "json", **small).ended(180)).code:
+    while (copied := shop.place.start("migrate-embeddings", "--format", "json", **small).ended(240)).code:
         # A store that is away at the start ends it, and its operator says the same command again.
         havoc.did("copy given up")
         assert copied.code == 1, copied.err
-        assert time.monotonic() < until + PATIENCE_SECONDS, copied.err
+        assert time.monotonic() < until + 3 * PATIENCE_SECONDS, copied.err
         if time.monotonic() > until:
             havoc.calm()
     assert copied.data["status"] == "ok"
