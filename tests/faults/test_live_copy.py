@@ -32,7 +32,7 @@ SECONDS = float(os.environ.get("SEGUE_CHAOS_SECONDS", "6"))
 """How long harm is done in each mode that reads Milvus."""
 
 PATIENCE_SECONDS = 40
-"""How long a copy is begun anew beside all that, before it gets calm: a Milvus that was killed takes a minute to flush again."""
+"""How long a copy is begun anew beside all that, before it gets calm; a killed Milvus takes a minute to flush again."""
 
 FIRST_SEED = int(os.environ.get("SEGUE_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 ITEMS, NEW = 900, 60
