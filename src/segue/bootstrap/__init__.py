@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
+from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
 from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
@@ -37,6 +37,9 @@ from segue.state.sqlite_state import SqliteState
 if TYPE_CHECKING:
     from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
+
+STORE_SECONDS = 2.0
+"""Between tries to reach a store that a relay needs to begin."""
 
 PROOF_SECONDS = 90.0
 """How long a trigger may take to show that it works; a new one is live after APOC's refresh, 60 s unless set."""
@@ -248,9 +251,30 @@ def relay(
 ) -> None:
     """Relay one collection until asked to stop, or until it is drained.
 
+    A store that does not answer is waited for, in the beginning as later.
+
     Raises:
         ConfigError: The collection is not there yet.
     """
+    while not stop.is_set():
+        try:
+            _relay(settings, collection, watch, stop, until_drained=until_drained, meter=meter)
+        except RetryableError as fault:
+            watch.note(f"{fault}; trying again")
+            stop.wait(STORE_SECONDS)
+        else:
+            return
+
+
+def _relay(
+    settings: Settings,
+    collection: CollectionSettings,
+    watch: Watch,
+    stop: threading.Event,
+    *,
+    until_drained: bool,
+    meter: Meter | None,
+) -> None:
     with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
