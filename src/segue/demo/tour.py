@@ -207,7 +207,9 @@ class Tour:
         )
         self._say(f"Neo4j has answered {SEARCHES} searches since. Now Milvus is started again, with its data:")
         sandbox.up(["milvus"], announce=lambda line: self._console.print(f"  {line}", markup=False))
-        self._say("The store finds that out by itself, by a search now and then:")
+        self._say(
+            "It loads its collection again, which may take it half a minute; the store finds out by a search now and then:"
+        )
         back = len(traffic.tally.searches())
         traffic.until(
             lambda tally: tally.answered_by(StoreName.MILVUS, back) >= SEARCHES,
