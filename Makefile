@@ -36,8 +36,8 @@ test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
 test-unit: $(STAMP) ## the tests that need no server
 	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
 
-simulate: $(STAMP) ## the protocol under 20,000 seeds; SEGUE_SIMULATION_SEED=n replays one
-	@SEGUE_SIMULATION_SEEDS=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
+simulate: $(STAMP) ## the protocol under many more schedules; SEGUE_SIMULATION_SEED=n ARGS='-k replayed' replays one
+	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layer rule
 	$(VENV)/bin/ruff format --check $(CHECKED)

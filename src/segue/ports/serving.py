@@ -24,6 +24,7 @@ from segue.model import (
     Reason,
     StorageMode,
     StoreName,
+    Validated,
     Written,
 )
 from segue.ports.marking import Backlog
@@ -57,6 +58,10 @@ class ControlNode(Protocol):
 
         Idempotent; a capture that is noted already stays, and nothing happens when the epoch has changed.
         """
+        ...
+
+    def validated(self, validated: Validated) -> None:
+        """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

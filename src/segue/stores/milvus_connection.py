@@ -1,6 +1,6 @@
 """The one place that connects to Milvus and puts its errors into Segue's words.
 
-Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts and
+Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts, queries and
 searches, which carries requests built by `milvus_wire` without a client that copies and retries. Every call has a deadline;
 pymilvus's own retries (75 of them) are off, so that an outcome is known when it is reported.
 """
@@ -117,6 +117,14 @@ class MilvusConnection:
             FatalError: This is a Lite file, which has no channel of ours.
         """
         return self._send(self._requests().Upsert, request, self.timeout_seconds)
+
+    def send_query(self, request: Any) -> grpc.Future[Any]:
+        """Send a prepared query request; returns at once.
+
+        Raises:
+            FatalError: This is a Lite file, which has no channel of ours.
+        """
+        return self._send(self._requests().Query, request, self.timeout_seconds)
 
     def send_search(self, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
         """Send a prepared search request; returns at once.

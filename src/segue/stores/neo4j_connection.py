@@ -118,9 +118,10 @@ class Neo4jConnection:
         self._driver.close()
         self._watchdog.close()
 
-    def rows(self, cypher: str, **parameters: Any) -> list[list[Any]]:
-        """Run a reading query and return its rows."""
-        with self._running(cypher, parameters, 10 * self._request_timeout_seconds) as result:
+    def rows(self, cypher: str, *, leader: bool = False, **parameters: Any) -> list[list[Any]]:
+        """Run a reading query and return its rows. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, 10 * self._request_timeout_seconds, access) as result:
             return [list(record) for record in result]
 
     def ask(self, cypher: str, parameters: dict[str, Any], *, seconds: float, leader: bool = False) -> list[list[Any]]:
@@ -137,9 +138,10 @@ class Neo4jConnection:
             return [list(record) for record in result]
 
     @contextmanager
-    def streamed(self, cypher: str, **parameters: Any) -> Iterator[neo4j.Result]:
-        """Run a reading query in a transaction of its own; records arrive while they are iterated."""
-        with self._running(cypher, parameters, self._request_timeout_seconds) as result:
+    def streamed(self, cypher: str, *, leader: bool = False, **parameters: Any) -> Iterator[neo4j.Result]:
+        """Run a reading query in a transaction of its own; records arrive while they are iterated. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, self._request_timeout_seconds, access) as result:
             yield result
 
     @contextmanager
