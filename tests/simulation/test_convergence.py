@@ -62,3 +62,15 @@ def test_one_seed_replayed(name: str, tmp_path: Path) -> None:
     scene = Scene(PLOTS[name], Build(), Chance(int(os.environ["SEGUE_SIMULATION_SEED"])), tmp_path / "state.db")
     wrong = scene.play()
     assert not wrong, f"{wrong}\n" + "\n".join(scene.world.trace)
+
+
+def test_the_scenes_come_to_what_they_are_for(tmp_path: Path) -> None:
+    """Among a few seeds Milvus answers in every mode that reads it, processes die and stall, and requests land late."""
+    seen: set[str] = set()
+    for seed in range(30):
+        scene = Scene(PLOTS["modes"], Build(), Chance(seed), tmp_path / f"{seed}.db")
+        scene.play()
+        trace = "\n".join(scene.world.trace)
+        seen |= {sign for sign in ("'milvus')", "'neo4j')", "is killed", "is stopped", "lands late", "sweep") if sign in trace}
+
+    assert seen == {"'milvus')", "'neo4j')", "is killed", "is stopped", "lands late", "sweep"}
