@@ -125,7 +125,7 @@ class Plot:
         ranked: Whether a new version changes an item's rank.
         fixed_keys: Whether all keys are used.
         likelier: What happens so many times likelier than else.
-        lease: How long a relay's lease lasts; long where time passes fast, so that relays get something done.
+        lease: How long a relay's lease lasts; long where time passes fast and no relay is killed.
         pauses: How long a writer and a reader wait at most between two operations.
         again: Whether there are as many writes and searches again after every command of the operator.
         copy_takes: How long a batch of the copy is under way before it is sent.

@@ -42,7 +42,7 @@ HURRY = replace(
     pauses=(12, 2),
 )
 ONE_WRITE = replace(FENCE, writes=((("a", True),),), searches=(3,), skewed=False, pauses=(0, 1))
-LATER_SEARCHES = replace(ONE_WRITE, searches=(12,), lease=1000)
+LATER_SEARCHES = replace(ONE_WRITE, budget=(0, 0, 0, 0, 2), searches=(12,), lease=1000)
 COPY_WHILE_READ = replace(
     HURRY,
     budget=(0, 0, 0, 0, 0),

@@ -26,7 +26,16 @@ PLOTS = {
         begins=NEO4J_ONLY, itinerary=(*FORWARD, NEO4J_ONLY, *AGAIN), writes=(1,), searches=(2,), relays=1, keys=("a", "b")
     ),
     "fence": Plot(begins=HYBRID, itinerary=(), writes=(4,), searches=(6,), keys=("a", "b")),
-    "hurry": Plot(begins=HYBRID, itinerary=(), writes=(2,), searches=(5,), relays=1, likelier={"tick": 2}, lease=1000),
+    "hurry": Plot(
+        budget=(0, 2, 1, 1, 2),
+        begins=HYBRID,
+        itinerary=(),
+        writes=(2,),
+        searches=(5,),
+        relays=1,
+        likelier={"tick": 2},
+        lease=1000,
+    ),
     "ranks": Plot(
         begins=HYBRID, itinerary=(), keys=("a", "b"), fixed_keys=True, writes=(3,), searches=(5,), k=1, margin=1, ranked=True
     ),
