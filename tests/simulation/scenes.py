@@ -58,9 +58,6 @@ ASKED = (0.0, 0.0)
 COPY = "copy"
 """What an operator does besides setting a mode."""
 
-ORPHANS = "orphans"
-"""Marks every row whose item is gone, as a repair does; after a copy made under a new capture, which sees no such row."""
-
 NEO4J_ONLY, DUAL_WRITE, SHADOW, HYBRID = StorageMode
 
 
@@ -113,7 +110,7 @@ class Plot:
     Attributes:
         budget: The faults that may happen, in the order of `Budget`.
         begins: The mode at the start; the marks are captured, and in a mode that reads Milvus everything is copied already.
-        itinerary: What the operator does: a mode to set, `COPY`, `ORPHANS`, or seconds to wait.
+        itinerary: What the operator does: a mode to set, `COPY`, or seconds to wait.
         keys: What is written; each scene uses the first few of them.
         existing: How many of them are there at the start.
         writes: Each writer's writes, a key and whether there is an item afterwards; a number draws them. Once more after
@@ -363,8 +360,6 @@ class Scene:
             self._set_mode(todo)
         elif isinstance(todo, float):
             self.world.sleep(todo)
-        elif todo == ORPHANS:
-            self.graph.mark([key for key in self.network.rows() if key not in self.graph.items()])
         else:
             return self._copy()
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulation.choices import Chance
-from simulation.scenes import COPY, DUAL_WRITE, HYBRID, NEO4J_ONLY, ORPHANS, SHADOW, Build, Plot, Scene
+from simulation.scenes import COPY, DUAL_WRITE, HYBRID, NEO4J_ONLY, SHADOW, Build, Plot, Scene
 
 SEEDS = int(os.environ.get("SEGUE_SIMULATION_SEEDS", "200"))
 """How many runs of each plot; `make simulate` makes many more."""
@@ -17,13 +17,11 @@ BLOCKS = 5
 
 FORWARD = (DUAL_WRITE, COPY, SHADOW, HYBRID)
 
-AGAIN = (DUAL_WRITE, COPY, ORPHANS, SHADOW, HYBRID)
-
 PLOTS = {
     "copy": Plot(),
     "modes": Plot(begins=NEO4J_ONLY, itinerary=FORWARD, writes=(1, 1), searches=(2,), mixed=True),
     "back-and-forward": Plot(
-        begins=NEO4J_ONLY, itinerary=(*FORWARD, NEO4J_ONLY, *AGAIN), writes=(1,), searches=(2,), relays=1, keys=("a", "b")
+        begins=NEO4J_ONLY, itinerary=(*FORWARD, NEO4J_ONLY, *FORWARD), writes=(1,), searches=(2,), relays=1, keys=("a", "b")
     ),
     "fence": Plot(begins=HYBRID, itinerary=(), writes=(4,), searches=(6,), keys=("a", "b")),
     "hurry": Plot(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import FenceTimes, Instance, Key, Opened, OpenMark, Page, Rows
+from segue.model import FenceTimes, Instance, Key, Layout, Opened, OpenMark, Page, Rows
 from segue.pipelines.layouts import VERSION_FIELD
 from segue.ports import Looked
 from segue.ports.marking import NOTHING
@@ -140,6 +140,13 @@ class Inserts(Network):
 
     def _with(self, before: tuple[Row, ...], row: Row) -> tuple[Row, ...]:
         return (*before, row)
+
+
+class ShowsNoKeys(Network):
+    """A new copy finds nothing that an earlier one left."""
+
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        return []
 
 
 class ReadsTheItemFirst(Graph):
