@@ -144,7 +144,12 @@ class MilvusConnection:
         return self._stub
 
     def _send(self, method: Any, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
-        future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        try:
+            future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        except ValueError as fault:
+            # What gRPC says of a channel that somebody has closed.
+            message = f"Milvus at {self.uri}: the connection is closed"
+            raise StoreUnavailable(message) from fault
         return future
 
     @contextmanager
