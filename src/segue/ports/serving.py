@@ -58,6 +58,10 @@ class ControlNode(Protocol):
         """
         ...
 
+    def uncopied(self) -> None:
+        """Note that what was copied is no more, so that no copy counts as complete. Idempotent."""
+        ...
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """Register an instance, or renew it, for that long, with the epoch it acts in; return the control node."""
         ...

@@ -66,6 +66,7 @@ class Neo4jConnection:
         database: The database all queries name.
         connect_timeout_seconds: How long a connection may take to open.
         request_timeout_seconds: How long a page may take to arrive; a query that reads a whole label, ten times as long.
+        retry_seconds: How long a write is tried anew while the server does not answer.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Neo4jConnection:
         database: str,
         connect_timeout_seconds: float = 10.0,
         request_timeout_seconds: float = 60.0,
+        retry_seconds: float = 30.0,
     ) -> None:
         self.uri = uri
         self.database = database
@@ -84,6 +86,7 @@ class Neo4jConnection:
         self._password = password
         self._connect_timeout_seconds = connect_timeout_seconds
         self._request_timeout_seconds = request_timeout_seconds
+        self._retry_seconds = retry_seconds
         self._mutex = threading.Lock()
         self._has_answered = False
         self._driver = self._open(uri)
@@ -98,6 +101,7 @@ class Neo4jConnection:
                 auth=auth,
                 connection_timeout=self._connect_timeout_seconds,
                 connection_acquisition_timeout=self._connect_timeout_seconds,
+                max_transaction_retry_time=self._retry_seconds,
                 notifications_min_severity="OFF",
                 user_agent="segue",
             )

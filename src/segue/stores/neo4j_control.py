@@ -107,6 +107,10 @@ class Neo4jControl:
 
         return self._connection.write(work)
 
+    def uncopied(self) -> None:
+        """See `ControlNode`."""
+        self._connection.write(lambda transaction: self._run(transaction, "control_uncopied"))
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         values = {
