@@ -217,7 +217,7 @@ def test_an_instance_holds_the_barrier_up(place: Workplace) -> None:
 
 def test_an_instance_that_lapses_is_waited_for_no_longer(place: Workplace) -> None:
     """Killed without a word, it counts until its registration has run out."""
-    register(place, "dead", 0, seconds=3.0)
+    register(place, "dead", 0, seconds=10.0)
     running = place.start("mode", "set", "dual_write", "--format", "json")
     running.await_words("waiting for epoch 1 of dead")
     assert _ended(running)["collections"][0]["instances"] == []

@@ -23,7 +23,7 @@ from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec
+from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.phases.relay import Relay, Timing, Watch, keep_equal
@@ -417,7 +417,9 @@ def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection
     # A look, no proof: a dry run changes nothing, not even by a canary.
     if _capture(connection, collection).token() is not None or Neo4jControl(connection, collection.name).read().mode.marks:
         message = f"--no-writers states that nobody writes, but changes of {collection.name!r} are captured: writers may go on"
-        raise ConfigError(message, hint="Leave the flag out: the copy counts without it.")
+        end = f"segue capture remove, segue mode set {StorageMode.NEO4J_ONLY}"
+        hint = f"Leave the flag out: the copy counts without it. Or end the capture first: {end}"
+        raise ConfigError(message, hint=hint)
 
 
 def _control(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:

@@ -44,7 +44,13 @@ _DATABASE_CODES = {800}
 _OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
 """The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
 
-_GRPC_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+_GRPC_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that is back is to be found at once; left alone, gRPC waits up to two minutes.
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 
 
 class MilvusConnection:
@@ -142,7 +148,7 @@ class MilvusConnection:
         except grpc.RpcError as fault:
             raise self._failure(fault, timeout_seconds or self.timeout_seconds) from fault
 
-    def refusal(self, code: int, message: str) -> SegueError:
+    def refusal(self, code: int | grpc.StatusCode, message: str) -> SegueError:
         """Return the error for a status the server answered with."""
         where = f"Milvus at {self.uri}"
         text = message.strip().splitlines()[0] if message.strip() else "no reason given"
@@ -153,7 +159,8 @@ class MilvusConnection:
             return DatabaseNotFound(f"{where} has no database {self.database!r}", hint="Set [milvus] database, or create it.")
         if code in _RATE_CODES:
             return Throttled(f"{where} asks for less: {text}")
-        if code in _BUSY_CODES or "fail connecting" in lowered:
+        # pymilvus gives gRPC's status as the code when it gives up trying again, as its `delete` does while a server is away.
+        if isinstance(code, grpc.StatusCode) or code in _BUSY_CODES or "fail connecting" in lowered:
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         if any(sign in lowered for sign in _OUT_OF_TIME):
             return StoreTimeout(f"{where} gave no answer in time: {text}", hint=_TIME_HINT)
