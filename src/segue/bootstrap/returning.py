@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,18 +15,26 @@ from functools import partial
 from pathlib import Path
 
 from segue import bootstrap
-from segue.config import CollectionSettings, Settings
+from segue.config import CollectionSettings, ConfigMapSettings, EnvFileSettings, Settings
 from segue.model import FenceTimes
-from segue.phases.rollback import Room
-from segue.ports import Physicals
+from segue.phases.rollback import Deployment, Room
+from segue.ports import ControlNode, Physicals, Rollout
 
 RETRY_SECONDS = 5.0
 """How long Neo4j may stay away before the steps that do without it go on."""
 
 
 @contextmanager
-def open_rooms(settings: Settings, chosen: Sequence[CollectionSettings]) -> Iterator[list[Room]]:
-    """Give what each collection's way back needs; a driver is made, nothing is connected yet."""
+def open_rooms(
+    settings: Settings, chosen: Sequence[CollectionSettings], wait: Callable[[float], bool]
+) -> Iterator[tuple[list[Room], Deployment | None]]:
+    """Give what each collection's way back needs, and where their mode is deployed; nothing is connected yet.
+
+    Args:
+        settings: All of them.
+        chosen: The collections to take back.
+        wait: See `open_rollout`.
+    """
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
     from segue.stores.neo4j_filters import condition  # noqa: PLC0415
     from segue.stores.neo4j_returning import Neo4jReadiness  # noqa: PLC0415
@@ -34,7 +43,9 @@ def open_rooms(settings: Settings, chosen: Sequence[CollectionSettings]) -> Iter
     search = settings.search
     times = FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds)
     with bootstrap.open_neo4j(settings, most_connect_seconds=RETRY_SECONDS, retry_seconds=RETRY_SECONDS) as connection:
-        yield [
+        rollout = open_rollout(settings, wait)
+        others = [Neo4jControl(connection, one.name) for one in settings.collections if one not in chosen]
+        rooms = [
             Room(
                 one.name,
                 Neo4jControl(connection, one.name),
@@ -45,6 +56,7 @@ def open_rooms(settings: Settings, chosen: Sequence[CollectionSettings]) -> Iter
             )
             for one in chosen
         ]
+        yield rooms, Deployment(rollout, others) if rollout is not None else None
 
 
 def physicals(settings: Settings, one: CollectionSettings) -> Callable[[], AbstractContextManager[Physicals]]:
@@ -58,6 +70,46 @@ def _open_physicals(settings: Settings, name: str) -> Iterator[Physicals]:
 
     with bootstrap.open_milvus(settings) as connection:
         yield MilvusPhysicals(connection, name)
+
+
+def open_rollout(settings: Settings, wait: Callable[[float], bool]) -> Rollout | None:
+    """Return where the mode is deployed, None where the configuration names no such place; nothing is connected yet.
+
+    Args:
+        settings: With a `[rollout]`, or without.
+        wait: Waits so many seconds, or less; true when asked to stop.
+    """
+    from segue.rollout.config_map import ConfigMapRollout  # noqa: PLC0415
+    from segue.rollout.deployment import DeploymentRollout  # noqa: PLC0415
+    from segue.rollout.env_file import EnvFileRollout  # noqa: PLC0415
+    from segue.rollout.kubernetes_api import KubernetesApi  # noqa: PLC0415
+
+    place = settings.rollout
+    if place is None:
+        return None
+    if isinstance(place, EnvFileSettings):
+        return EnvFileRollout(place.path, place.variable)
+    api = KubernetesApi(place.namespace, context=place.context, request_timeout_seconds=place.request_timeout_seconds)
+    if isinstance(place, ConfigMapSettings):
+        return ConfigMapRollout(api, place.name, place.key)
+    return DeploymentRollout(
+        api,
+        place.name,
+        container=place.container,
+        variable=place.variable,
+        timeout_seconds=place.timeout_seconds,
+        wait=wait,
+        clock=time.monotonic,
+    )
+
+
+@contextmanager
+def open_controls(settings: Settings) -> Iterator[list[ControlNode]]:
+    """Connect to Neo4j for the control nodes of every collection: those that share a deployment."""
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+
+    with bootstrap.open_neo4j(settings) as connection:
+        yield [Neo4jControl(connection, one.name) for one in settings.collections]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,16 +61,16 @@ def rollback(
     watch = Watch(log_format)
     failure: SegueError | None = None
     returned: list[Returned] = []
-    with stoppable() as stop, returning.open_rooms(settings, chosen) as rooms:
+    with stoppable() as stop, returning.open_rooms(settings, chosen, stop.wait) as (rooms, deployment):
         clock = Clock(time.monotonic, stop.wait)
         by_hand = returning.ShellCommands(settings, config)
         try:
             if confirm and not dry_run:
                 wish = Wish(reason, may_delete, wait_secs)
-                returned, _ = roll_back(rooms, None, wish, by_hand, clock, watch)
+                returned, _ = roll_back(rooms, deployment, wish, by_hand, clock, watch)
                 failure = _left(watch.steps)
             else:
-                returned, _ = preview(rooms, None, by_hand, clock, watch, deletes=not preserve_milvus)
+                returned, _ = preview(rooms, deployment, by_hand, clock, watch, deletes=not preserve_milvus)
                 failure = None if dry_run else _unconfirmed()
         except Interrupted as fault:
             failure = fault

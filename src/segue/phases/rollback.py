@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from segue.errors import Interrupted, RetryableError, SegueError
+from segue.migration import highest
 from segue.model import Control, FenceTimes, Instance, StorageMode
 from segue.ports import ByHand, ControlNode, Nearest, Physical, Physicals, Readiness, Rollout
 
@@ -474,13 +475,11 @@ def failed(steps: Sequence[Step]) -> list[Step]:
 
 
 def _deployed(deployment: Deployment) -> StorageMode:
-    """Return the mode that the deployment is to have: the highest of those that share it, since searches follow the lower."""
+    """Return the mode that the deployment is to have; when the others cannot be asked, the one that protects."""
     try:
-        modes = [node.read().mode for node in deployment.others]
+        return highest(node.read().mode for node in deployment.others)
     except SegueError:
-        # Who cannot know protects.
-        modes = []
-    return max([StorageMode.NEO4J_ONLY, *modes], key=lambda mode: mode.rank)
+        return StorageMode.NEO4J_ONLY
 
 
 def _roll_out(rollout: Rollout, mode: StorageMode, watch: Watch) -> tuple[StepStatus, str]:
