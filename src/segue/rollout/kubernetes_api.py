@@ -107,12 +107,15 @@ class KubernetesApi:
             raise ConfigError(message, hint="pip install 'segue[k8s]'") from fault
         configuration = client.Configuration()
         try:
-            config.load_config(context=self.context, client_configuration=configuration)  # type: ignore[no-untyped-call]
+            config.load_kube_config(context=self.context, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError) as fault:
-            message = f"no Kubernetes cluster is configured: {_first_line(fault)}"
-            raise ConfigError(
-                message, hint="Set KUBECONFIG, or [rollout] context; inside a cluster, give the pod an account."
-            ) from fault
+            # Not `load_config`, which says on stdout which of the two it takes.
+            try:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            except ConfigException:
+                message = f"no Kubernetes cluster is configured: {_first_line(fault)}"
+                hint = "Set KUBECONFIG, or [rollout] context; inside a cluster, give the pod an account."
+                raise ConfigError(message, hint=hint) from fault
         configuration.retries = False
         opened = client.ApiClient(configuration)
         return client.CoreV1Api(opened), client.AppsV1Api(opened)
@@ -120,7 +123,7 @@ class KubernetesApi:
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
         from kubernetes.client.exceptions import ApiException  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError, ReadTimeoutError  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError, NewConnectionError  # noqa: PLC0415
         from urllib3.exceptions import TimeoutError as HttpTimeout  # noqa: PLC0415
 
         where = self._where(what)
@@ -128,7 +131,11 @@ class KubernetesApi:
             yield
         except ApiException as fault:
             raise self._refused(what, fault.status or 0, fault.body) from fault
-        except (ReadTimeoutError, HttpTimeout) as fault:
+        except HttpTimeout as fault:
+            # A refused connection is one of these timeouts to urllib3.
+            if isinstance(fault, NewConnectionError):
+                message = f"{where}: the Kubernetes API does not answer: {_first_line(fault)}"
+                raise StoreUnavailable(message) from fault
             message = f"{where}: the Kubernetes API gave no answer within {self._seconds:g} s"
             raise StoreTimeout(message) from fault
         except (HTTPError, OSError) as fault:
