@@ -63,7 +63,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         items = [{"id": f"k{number}", "vector": vector_of(number)} for number in range(ITEMS)]
         text = "UNWIND $items AS item CREATE (n:LABEL {id: item.id, title: item.id}) SET n.embedding = item.vector"
         place.rows(text, items=items)
-        place.rows("CALL db.awaitIndexes(60)")
+        place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
         yield place
         nodes = "SegueControl|SegueInstance|SegueMark|SegueLease|SegueRelay"
         place.rows(f"MATCH (n:{nodes} {{collection: $name}}) DELETE n", name=place.collection)
@@ -322,7 +322,7 @@ def test_without_a_vector_index_it_says_how_to_make_one(place: Workplace) -> Non
     assert control(place)["mode"] == "neo4j_only"
     (command,) = [one for step in ended.data["steps"] for one in step["by_hand"] if "CREATE VECTOR INDEX" in one]
     place.rows(command.split("-d neo4j ")[1].strip("'").replace("'\"'\"'", "'"))
-    place.rows("CALL db.awaitIndexes(60)")
+    place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
     assert rollback(place).code == 0
 
 

@@ -39,7 +39,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         settings = "{indexConfig: {`vector.dimensions`: 2, `vector.similarity_function`: 'cosine'}}"
         place.rows(f"CREATE VECTOR INDEX {place.collection} FOR (n:LABEL) ON (n.embedding) OPTIONS {settings}")
         place.rows("CREATE (:LABEL {id: 'a', embedding: [1.0, 0.0]})")
-        place.rows("CALL db.awaitIndexes(60)")
+        place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
         yield place
         place.rows("MATCH (n:SegueControl|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection)
 

@@ -11,8 +11,9 @@ import pytest
 
 from segue.errors import FatalError, Interrupted, StoreUnavailable
 from segue.model import Control, FenceTimes, Filter, Hit, Instance, Key, KeyType, Metric, SourceSpec, StorageMode
-from segue.phases.rollback import TRIES, Clock, Deployment, Returned, Room, Step, StepStatus, Wish, preview, roll_back
+from segue.phases.rollback import TRIES, Clock, Deployment, Returned, Room, Wish, preview, roll_back
 from segue.ports import IndexState, Physical, RolloutWatch, Vector
+from segue.steps import Step, StepStatus
 from segue.stores.memory_control import MemoryControl
 from segue.stores.memory_marks import MemoryGraph
 from segue.stores.memory_serving import MemoryServing

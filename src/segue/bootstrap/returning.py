@@ -17,6 +17,7 @@ from pathlib import Path
 from segue import bootstrap
 from segue.config import CollectionSettings, ConfigMapSettings, EnvFileSettings, Settings
 from segue.model import FenceTimes
+from segue.phases import cleanup
 from segue.phases.rollback import Deployment, Room
 from segue.ports import ControlNode, Physicals, Rollout
 
@@ -57,6 +58,37 @@ def open_rooms(
             for one in chosen
         ]
         yield rooms, Deployment(rollout, others) if rollout is not None else None
+
+
+@contextmanager
+def open_clearing(settings: Settings, chosen: Sequence[CollectionSettings]) -> Iterator[list[cleanup.Room]]:
+    """Connect to Neo4j for clearing collections up; Milvus is connected when it is asked.
+
+    Raises:
+        SegueError: Neo4j does not answer, or refuses the credentials.
+    """
+    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
+    from segue.stores.neo4j_returning import Neo4jReadiness, Neo4jTraces  # noqa: PLC0415
+
+    with bootstrap.open_neo4j(settings) as connection:
+        rooms = []
+        for one in chosen:
+            spec = bootstrap.source_spec(one)
+            trigger = TriggerCapture(connection, one.name, spec)
+            rooms.append(
+                cleanup.Room(
+                    one.name,
+                    Neo4jControl(connection, one.name),
+                    Neo4jMarks(connection, one.name, spec),
+                    Neo4jTraces(connection, one.name, spec),
+                    trigger if trigger.is_noted() else None,
+                    Neo4jReadiness(connection, spec),
+                    physicals(settings, one),
+                )
+            )
+        yield rooms
 
 
 def physicals(settings: Settings, one: CollectionSettings) -> Callable[[], AbstractContextManager[Physicals]]:

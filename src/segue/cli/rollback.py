@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-import structlog
 import typer
 
 from segue import bootstrap
@@ -15,10 +14,12 @@ from segue.bootstrap import returning
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
+from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import CollectionSettings, Settings, load
-from segue.errors import ConfigError, FatalError, Interrupted, NotConfirmed, SegueError
-from segue.phases.rollback import Clock, Returned, Step, Wish, failed, preview, roll_back
+from segue.errors import ConfigError, Interrupted, NotConfirmed, SegueError
+from segue.phases.rollback import Clock, Returned, Wish, preview, roll_back
 from segue.ports import Physical
+from segue.steps import Step
 from segue.telemetry.logging import LogFormat, configure
 
 MayDelete = Callable[[str, Sequence[Physical]], bool]
@@ -68,45 +69,16 @@ def rollback(
             if confirm and not dry_run:
                 wish = Wish(reason, may_delete, wait_secs)
                 returned, _ = roll_back(rooms, deployment, wish, by_hand, clock, watch)
-                failure = _left(watch.steps)
+                failure = incomplete(watch.steps)
             else:
                 returned, _ = preview(rooms, deployment, by_hand, clock, watch, deletes=not preserve_milvus)
-                failure = None if dry_run else _unconfirmed()
+                failure = None if dry_run else unconfirmed()
         except Interrupted as fault:
             failure = fault
     results = _results(settings, chosen, returned, watch.steps, is_done=confirm and not dry_run)
     publish(results, _data(results, watch.steps, began, failure), output_format, output_file)
     if failure is not None:
         raise failure
-
-
-class Watch:
-    """Tells each step on stderr when it is over."""
-
-    def __init__(self, log_format: LogFormat) -> None:
-        self.steps: list[Step] = []
-        self._json = log_format is LogFormat.JSON
-
-    def step(self, step: Step) -> None:
-        """See `phases.rollback.Watch`."""
-        self.steps.append(step)
-        if self._json:
-            facts = {"step": step.name, "status": step.status.value, "seconds": round(step.seconds, 3), "detail": step.detail}
-            structlog.get_logger().info("step", collection=step.collection, by_hand=list(step.by_hand), **facts)
-            return
-        of = f"{step.collection}: " if step.collection else ""
-        self._say(f"{of}{step.name}: {step.status} ({step.seconds:.1f} s): {step.detail}")
-
-    def note(self, text: str) -> None:
-        """See `phases.rollback.Watch`."""
-        if self._json:
-            structlog.get_logger().info("note", text=text)
-            return
-        self._say(text)
-
-    def _say(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
 
 
 def _permission(chosen: Sequence[CollectionSettings], names: Sequence[str], *, asks: bool) -> MayDelete:
@@ -131,21 +103,6 @@ def _asked(name: str, found: Sequence[Physical]) -> bool:
     sys.stderr.write(f"\nTo delete {', '.join(one.name for one in found)} from Milvus, type {name}; anything else keeps it: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip() == name
-
-
-def _left(steps: Sequence[Step]) -> FatalError | None:
-    wrong = failed(steps)
-    if not wrong:
-        return None
-    named = "; ".join(f"{f'{step.collection}: ' if step.collection else ''}{step.name}: {step.detail}" for step in wrong)
-    commands = [f"  {command}" for step in wrong for command in step.by_hand]
-    hint = "\n".join(["The same command goes on. By hand:", *commands]) if commands else "The same command goes on."
-    return FatalError(f"not everything is done: {named}", hint=hint)
-
-
-def _unconfirmed() -> NotConfirmed:
-    message = "nothing was changed: this is what would be done"
-    return NotConfirmed(message, hint="To do it: the same command with --confirm")
 
 
 def _results(
@@ -203,17 +160,7 @@ def _data(results: list[Result], steps: Sequence[Step], began: float, failure: S
         "seconds": round(time.monotonic() - began, 3),
         "counts": _total([one["counts"] for one in collections]),
         "collections": collections,
-        "steps": [
-            {
-                "name": step.name,
-                "collection": step.collection,
-                "status": step.status.value,
-                "seconds": round(step.seconds, 3),
-                "detail": step.detail,
-                "by_hand": list(step.by_hand),
-            }
-            for step in steps
-        ],
+        "steps": [step_data(step) for step in steps],
     }
     if failure is not None:
         data["error"] = error_data(failure)

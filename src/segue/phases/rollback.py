@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
 
 from segue.errors import Interrupted, RetryableError, SegueError
 from segue.migration import highest
 from segue.model import Control, FenceTimes, Instance, StorageMode
 from segue.ports import ByHand, ControlNode, Nearest, Physical, Physicals, Readiness, Rollout
+from segue.steps import Outcome, Step, Steps, StepStatus, StepWatch, failed
 
 TRIES = 5
 """How often the mode is changed anew when somebody else changes it meanwhile."""
@@ -31,49 +30,6 @@ CANARY_SCORE = 0.99
 
 NAMED = 10
 """How many instances a step names."""
-
-
-class StepStatus(StrEnum):
-    """What became of a step."""
-
-    PLANNED = "planned"
-    DONE = "done"
-    ALREADY = "already"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a way back.
-
-    Attributes:
-        name: mode, instances, rollout, neo4j, canary, milvus.
-        status: What became of it.
-        seconds: How long it took.
-        detail: What was found or done, in words.
-        by_hand: Commands for what is left to do; empty when nothing is.
-        collection: Of which collection; None for the one roll-out of all.
-    """
-
-    name: str
-    status: StepStatus
-    seconds: float
-    detail: str
-    by_hand: tuple[str, ...] = ()
-    collection: str | None = None
-
-
-class Watch(Protocol):
-    """Whoever watches a way back; must not raise."""
-
-    def step(self, step: Step) -> None:
-        """A step is over."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Say something the operator should know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +117,7 @@ class Returned:
 
 
 def roll_back(
-    rooms: Sequence[Room], deployment: Deployment | None, wish: Wish, by_hand: ByHand, clock: Clock, watch: Watch
+    rooms: Sequence[Room], deployment: Deployment | None, wish: Wish, by_hand: ByHand, clock: Clock, watch: StepWatch
 ) -> tuple[list[Returned], list[Step]]:
     """Take users back to Neo4j.
 
@@ -188,7 +144,7 @@ def roll_back(
     """
     began = clock.now()
     ways = [_Way(room, by_hand, clock, watch) for room in rooms]
-    shared = _Steps(None, clock, watch)
+    shared = Steps(None, clock.now, watch)
     for way in ways:
         way.change_mode(wish.reason)
     until = clock.now() + wish.wait_seconds
@@ -207,11 +163,11 @@ def roll_back(
 
 
 def preview(
-    rooms: Sequence[Room], deployment: Deployment | None, by_hand: ByHand, clock: Clock, watch: Watch, *, deletes: bool
+    rooms: Sequence[Room], deployment: Deployment | None, by_hand: ByHand, clock: Clock, watch: StepWatch, *, deletes: bool
 ) -> tuple[list[Returned], list[Step]]:
     """Say what `roll_back` would do now; changes nothing."""
     ways = [_Way(room, by_hand, clock, watch) for room in rooms]
-    shared = _Steps(None, clock, watch)
+    shared = Steps(None, clock.now, watch)
     for way in ways:
         way.plan(deletes=deletes)
     if deployment is not None:
@@ -221,36 +177,11 @@ def preview(
     return [way.returned() for way in ways], [*(step for way in ways for step in way.steps.taken), *shared.taken]
 
 
-class _Steps:
-    """Steps as they are taken, each told at once."""
-
-    def __init__(self, collection: str | None, clock: Clock, watch: Watch) -> None:
-        self.taken: list[Step] = []
-        self._collection = collection
-        self._clock = clock
-        self._watch = watch
-
-    def take(self, name: str, work: Callable[[], tuple[StepStatus, str]], by_hand: Callable[[], Sequence[str]] = tuple) -> bool:
-        """Take a step; false when it failed."""
-        began = self._clock.now()
-        try:
-            status, detail = work()
-        except Interrupted:
-            raise
-        except SegueError as fault:
-            status, detail = StepStatus.FAILED, fault.message
-        commands = tuple(by_hand()) if status is StepStatus.FAILED else ()
-        step = Step(name, status, self._clock.now() - began, detail, commands, self._collection)
-        self.taken.append(step)
-        self._watch.step(step)
-        return status is not StepStatus.FAILED
-
-
 class _Way:
     """One collection on its way back."""
 
-    def __init__(self, room: Room, by_hand: ByHand, clock: Clock, watch: Watch) -> None:
-        self.steps = _Steps(room.collection, clock, watch)
+    def __init__(self, room: Room, by_hand: ByHand, clock: Clock, watch: StepWatch) -> None:
+        self.steps = Steps(room.collection, clock.now, watch)
         self._room = room
         self._by_hand = by_hand
         self._clock = clock
@@ -309,9 +240,7 @@ class _Way:
         """Return how it came out."""
         return Returned(self._room.collection, self._before, self._control, self._items, tuple(self._late), self._reads_seconds)
 
-    def _take(
-        self, name: str, work: Callable[[], tuple[StepStatus, str]], by_hand: Callable[[], Sequence[str]] = tuple
-    ) -> bool:
+    def _take(self, name: str, work: Callable[[], Outcome], by_hand: Callable[[], Sequence[str]] = tuple) -> bool:
         went = self.steps.take(name, work, by_hand)
         self._holds = self._holds and went
         return went
@@ -322,7 +251,7 @@ class _Way:
 
     # --- mode
 
-    def _to_neo4j(self, reason: str) -> tuple[StepStatus, str]:
+    def _to_neo4j(self, reason: str) -> Outcome:
         node, tried = self._room.node, 0
         while True:
             now = node.read()
@@ -339,7 +268,7 @@ class _Way:
                 return StepStatus.FAILED, f"somebody else changed the mode {tried} times meanwhile; it is not neo4j_only"
             self._watch.note(f"somebody else changed the mode of {self._room.collection!r} meanwhile; looking again")
 
-    def _mode_planned(self) -> tuple[StepStatus, str]:
+    def _mode_planned(self) -> Outcome:
         now = self._room.node.read()
         self._before, self._control = now.mode, now
         if now.mode is StorageMode.NEO4J_ONLY:
@@ -358,7 +287,7 @@ class _Way:
 
     # --- instances
 
-    def _acknowledged(self, epoch: int, until: float) -> tuple[StepStatus, str]:
+    def _acknowledged(self, epoch: int, until: float) -> Outcome:
         while True:
             instances = self._instances(until)
             self._late = sorted((one for one in instances if one.epoch < epoch), key=lambda one: one.epoch)
@@ -386,7 +315,7 @@ class _Way:
             message = "interrupted; the mode is changed, not everything is verified"
             raise Interrupted(message, hint="The same command goes on.")
 
-    def _instances_planned(self) -> tuple[StepStatus, str]:
+    def _instances_planned(self) -> Outcome:
         instances = self._room.node.instances()
         return StepStatus.PLANNED, f"{len(instances):,} registered are waited for"
 
@@ -398,7 +327,7 @@ class _Way:
 
     # --- neo4j
 
-    def _index_serves(self) -> tuple[StepStatus, str]:
+    def _index_serves(self) -> Outcome:
         found = self._room.readiness.look()
         self._items = found.items
         if found.state is None:
@@ -406,7 +335,7 @@ class _Way:
         words = f"vector index {found.state}, {found.percent:g} % built; {found.items:,} nodes under the label"
         return (StepStatus.DONE if found.serves else StepStatus.FAILED), words
 
-    def _index_planned(self) -> tuple[StepStatus, str]:
+    def _index_planned(self) -> Outcome:
         found = self._room.readiness.look()
         self._items = found.items
         if not found.serves:
@@ -420,7 +349,7 @@ class _Way:
             return [self._by_hand.cypher("SHOW VECTOR INDEXES")]
         return [self._by_hand.cypher(statement), self._by_hand.cypher("SHOW VECTOR INDEXES")]
 
-    def _finds_itself(self) -> tuple[StepStatus, str]:
+    def _finds_itself(self) -> Outcome:
         sample = self._room.readiness.sample()
         if sample is None:
             return StepStatus.DONE, "no item to search for"
@@ -438,7 +367,7 @@ class _Way:
 
     # --- milvus
 
-    def _delete(self, may_delete: Callable[[str, Sequence[Physical]], bool], found: list[Physical]) -> tuple[StepStatus, str]:
+    def _delete(self, may_delete: Callable[[str, Sequence[Physical]], bool], found: list[Physical]) -> Outcome:
         with self._room.physicals() as physicals:
             found += physicals.found()
             if not found:
@@ -455,7 +384,7 @@ class _Way:
                 physicals.drop(one)
         return StepStatus.DONE, f"deleted: {named}"
 
-    def _delete_planned(self) -> tuple[StepStatus, str]:
+    def _delete_planned(self) -> Outcome:
         with self._room.physicals() as physicals:
             found = physicals.found()
         if not found:
@@ -469,11 +398,6 @@ class _Way:
         return [self._by_hand.cypher(forget), self._by_hand.drop(names, self._room.collection)]
 
 
-def failed(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps that failed."""
-    return [step for step in steps if step.status is StepStatus.FAILED]
-
-
 def _deployed(deployment: Deployment) -> StorageMode:
     """Return the mode that the deployment is to have; when the others cannot be asked, the one that protects."""
     try:
@@ -482,7 +406,7 @@ def _deployed(deployment: Deployment) -> StorageMode:
         return StorageMode.NEO4J_ONLY
 
 
-def _roll_out(rollout: Rollout, mode: StorageMode, watch: Watch) -> tuple[StepStatus, str]:
+def _roll_out(rollout: Rollout, mode: StorageMode, watch: StepWatch) -> Outcome:
     if rollout.apply(mode, watch):
         return StepStatus.DONE, f"{mode} is deployed"
     return StepStatus.ALREADY, f"{mode} was deployed already"

@@ -100,8 +100,12 @@ class Traces(Protocol):
         """Return how many nodes there are of each kind: marks, leases, instances, control nodes."""
         ...
 
-    def remove(self, kind: str) -> int:
-        """Remove the nodes of a kind; return how many went."""
+    def remove(self, kind: str, epoch: int) -> int:
+        """Remove the nodes of a kind; return how many went.
+
+        Raises:
+            ModeRefused: The mode is not `neo4j_only`, or of another epoch, by now; whoever changed it needs them.
+        """
         ...
 
     def drop_index(self) -> bool:

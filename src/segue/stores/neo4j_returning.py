@@ -9,10 +9,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from segue.model import Key, KeyType, Metric, SourceSpec
+from segue.errors import ModeRefused
+from segue.model import Key, KeyType, Metric, SourceSpec, StorageMode
 from segue.ports import IndexState, Vector
 from segue.stores.cypher import literal, query, quoted
-from segue.stores.neo4j_connection import Neo4jConnection
+from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 SAMPLED = 50
 """Nodes looked at for one that a search must find; those that cannot be migrated either are passed over."""
@@ -87,11 +88,11 @@ class Neo4jTraces:
         """See `Traces`."""
         return {kind: self._count(labels) for kind, labels in _KINDS.items()}
 
-    def remove(self, kind: str) -> int:
-        """See `Traces`. Many marks go in several transactions."""
+    def remove(self, kind: str, epoch: int) -> int:
+        """See `Traces`. Many nodes go in several transactions, each under the control node's lock."""
         text = query("traces_remove", labels="|".join(_KINDS[kind]))
         removed = 0
-        while gone := self._remove_some(text):
+        while gone := self._remove_some(text, epoch):
             removed += gone
         return removed
 
@@ -106,10 +107,17 @@ class Neo4jTraces:
         nodes: int = self._connection.rows(query("traces_found", labels="|".join(labels)), collection=self._collection)[0][0]
         return nodes
 
-    def _remove_some(self, text: str) -> int:
-        rows = self._connection.write(lambda run: run(text, collection=self._collection, limit=REMOVED_AT_ONCE))
-        gone: int = rows[0][0]
-        return gone
+    def _remove_some(self, text: str, epoch: int) -> int:
+        def work(transaction: Transaction) -> int:
+            # The lock comes first: whoever changes the mode now waits until these are gone, and what it then needs is new.
+            for mode, now in transaction(query("traces_lock"), collection=self._collection):
+                if (mode, now) != (StorageMode.NEO4J_ONLY, epoch):
+                    message = f"somebody else changed the mode of {self._collection!r} meanwhile: now {mode} at epoch {now}"
+                    raise ModeRefused(message, hint="What is left is in use again.")
+            gone: int = transaction(text, collection=self._collection, limit=REMOVED_AT_ONCE)[0][0]
+            return gone
+
+        return self._connection.write(work)
 
 
 def create_statement(spec: SourceSpec) -> str:
