@@ -107,6 +107,15 @@ class RelaySettings(_Section):
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
+class ValidateSettings(_Section):
+    """How both sides are compared.
+
+    `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
+    """
+
+    settle_seconds: Annotated[float, Field(ge=0)] = 30.0
+
+
 class ApplicationSettings(_Section):
     """What an instance of the application adds to what the control node says: a mode of its own, or a file that holds one.
 
@@ -233,6 +242,7 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
+    validation: Annotated[ValidateSettings, Field(alias="validate")] = ValidateSettings()
     application: ApplicationSettings = ApplicationSettings()
     search: SearchSettings = SearchSettings()
     rollout: RolloutSettings | None = None

@@ -15,6 +15,7 @@
         DatabaseNotFound                the server has no database of that name
         CollectionMismatch              the Milvus collection exists with another schema
         StateStoreFailed                the tool's own records cannot be written or read
+      ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
       ModeRefused                   5   a storage mode that cannot be reached from here, or not yet
@@ -101,6 +102,12 @@ class CollectionMismatch(FatalError):
 
 class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
+
+
+class ValidationMismatch(SegueError):
+    """Both sides were compared, and too much differs."""
+
+    exit_code = 4
 
 
 class UnsafeResume(SegueError):

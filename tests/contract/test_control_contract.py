@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -340,3 +340,21 @@ def test_open_transactions_are_seen_until_they_end(place: Place) -> None:
         assert mine & place.node.transactions()
     place.wait(0.1)
     assert not mine & place.node.transactions()
+
+
+def test_a_validation_is_noted_and_ages(place: Place) -> None:
+    """Nothing is made where there is no node; the newest note stands, with the time that has passed since it was begun."""
+    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", 2.0)
+    place.node.validated(verdict)
+    assert place.node.read() == Control()
+    assert place.node.read().validated is None
+
+    place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="")
+    place.node.validated(verdict)
+    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", 2.0))
+    place.wait(0.5)
+
+    noted = place.node.read().validated
+    assert noted is not None
+    assert (noted.epoch, noted.depth, noted.clean, noted.rate, noted.digest) == (1, Depth.FULL, False, 0.5, "ffff")
+    assert 2.5 <= noted.seconds_ago < 10

@@ -13,30 +13,51 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec, StorageMode
+from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
+from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
+from segue.phases.reconcile import Job as ReconcileJob
+from segue.phases.reconcile import Reconcile, Sides
+from segue.phases.reconcile import Watch as ReconcileWatch
 from segue.phases.relay import Relay, Timing, Watch, keep_equal
 from segue.pipelines.conditions import as_laid_out
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Meter, NoMeter, Progress, Run, Sink, Source
+from segue.ports import (
+    BackfillState,
+    Capture,
+    Catalog,
+    ControlNode,
+    Marks,
+    Meter,
+    NoMeter,
+    Progress,
+    ReconcileState,
+    Run,
+    Sink,
+    Source,
+)
 from segue.state import quarantine_file
+from segue.state.sqlite_comparisons import SqliteComparisons
 from segue.state.sqlite_state import SqliteState
 
 if TYPE_CHECKING:
     from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
+
+STORE_SECONDS = 2.0
+"""Between tries to reach a store that a relay needs to begin."""
 
 PROOF_SECONDS = 90.0
 """How long a trigger may take to show that it works; a new one is live after APOC's refresh, 60 s unless set."""
@@ -252,9 +273,30 @@ def relay(
 ) -> None:
     """Relay one collection until asked to stop, or until it is drained.
 
+    A store that does not answer is waited for, in the beginning as later.
+
     Raises:
         ConfigError: The collection is not there yet.
     """
+    while not stop.is_set():
+        try:
+            _relay(settings, collection, watch, stop, until_drained=until_drained, meter=meter)
+        except RetryableError as fault:
+            watch.note(f"{fault}; trying again")
+            stop.wait(STORE_SECONDS)
+        else:
+            return
+
+
+def _relay(
+    settings: Settings,
+    collection: CollectionSettings,
+    watch: Watch,
+    stop: threading.Event,
+    *,
+    until_drained: bool,
+    meter: Meter | None,
+) -> None:
     with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
@@ -275,6 +317,65 @@ def relay(
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic, meter=meter)
         keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained, meter=meter)
+
+
+@contextmanager
+def open_reconcile(
+    settings: Settings,
+    collection: CollectionSettings,
+    *,
+    depth: Depth,
+    sample_size: int,
+    watch: ReconcileWatch,
+    stop: threading.Event,
+    keeps_records: bool,
+) -> Iterator[tuple[Reconcile, ReconcileState]]:
+    """Connect to both sides for comparing a collection, and open its records; without `keeps_records`, ones that do not last.
+
+    Raises:
+        ConfigError: The collection is not there yet.
+    """
+    from segue.stores.milvus_rows import MilvusRows  # noqa: PLC0415
+    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
+    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+
+    with ExitStack() as opened:
+        connection = opened.enter_context(open_neo4j(settings))
+        milvus = opened.enter_context(open_milvus(settings))
+        sink = MilvusSink(milvus)
+        names = sink.field_names(collection.name)
+        if names is None:
+            message = f"there is no collection {collection.name!r} in Milvus to compare with"
+            raise ConfigError(message, hint="`segue migrate-embeddings` makes it.")
+        configured = source_spec(collection)
+        spec = as_laid_out(configured, names)
+        layout = lay_out(collection)(spec)
+        sink.find(layout)
+        job = ReconcileJob(
+            collection=collection.name,
+            configured=configured,
+            spec=spec,
+            layout=layout,
+            depth=depth,
+            sample_size=sample_size,
+            items_per_range=settings.backfill.items_per_range,
+            settle_seconds=settings.validation.settle_seconds,
+            tool_version=__version__,
+        )
+        sides = Sides(
+            source=Neo4jSide(connection, spec),
+            counted=Neo4jSource(connection),
+            sink=MilvusRows(milvus, layout),
+            written=sink,
+            marks=_marks(connection, collection),
+            node=Neo4jControl(connection, collection.name),
+        )
+        folder = None if keeps_records else opened.enter_context(TemporaryDirectory(prefix="segue-"))
+        state = opened.enter_context(SqliteComparisons(settings.state.path if folder is None else Path(folder) / "state.db"))
+        workers = LocalWorkers(settings.backfill.workers)
+        yield Reconcile(job, sides, workers, watch, clock=time.monotonic, wait=stop.wait, stop=stop), state
 
 
 def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, Counts] | None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox
+from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox, validate
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(mode.app)
 app.command("relay")(relay.relay)
 app.command("rollback")(rollback.rollback)
 app.command("cleanup")(cleanup.cleanup)
+app.command("validate")(validate.validate)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 

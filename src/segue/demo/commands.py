@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,8 +54,11 @@ class Shell:
         self.show(f"segue {command}")
         self._finish(command, self._capture(command), lines)
 
-    def run_when_allowed(self, command: str, lines: int, seconds: float) -> None:
+    def run_when_allowed(self, command: str, lines: int, seconds: float, *, hopeless: Callable[[], bool]) -> bool:
         """Run `segue` until it is not refused any more, and show the first refusal and the beginning of the output.
+
+        Returns:
+            Whether it was allowed; false when it is refused and that is hopeless.
 
         Raises:
             FatalError: It failed, or is still refused after that time.
@@ -65,12 +68,16 @@ class Shell:
         done = self._capture(command)
         if done.returncode == ModeRefused.exit_code:
             self._say(done.stderr)
-            self._console.print("  The gates are closed yet, so the same command again, until they are open:", highlight=False)
+            if not hopeless():
+                self._console.print("  Refused, so far; the same command again, until it is not:", highlight=False)
             while done.returncode == ModeRefused.exit_code and time.monotonic() < deadline:
+                if hopeless():
+                    return False
                 time.sleep(AGAIN_SECONDS)
                 done = self._capture(command)
             self.show(f"segue {command}")
         self._finish(command, done, lines)
+        return True
 
     @contextmanager
     def relay(self) -> Iterator[Relay]:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,9 @@ SEARCHES = 50
 PATIENCE_SECONDS = 120.0
 """For anything that a step waits for; a slow machine takes longer than two quick cores, by far not as long as this."""
 
+TRIES = 3
+"""How often Milvus's answers may be found too slow."""
+
 TRIGGER_SECONDS = 2.0
 """After which a dropped trigger is surely gone: twice the sandbox's refresh."""
 
@@ -55,7 +58,8 @@ landing_seconds = 10
 lease_seconds = 30
 
 [search]
-milvus_seconds = 2
+milvus_seconds = 5
+fence_seconds = 3
 """
 
 
@@ -129,7 +133,7 @@ class Tour:
         self._set_times()
         self._say(
             "",
-            "The application's one new line, which here and in every mode finds what Neo4j's index finds:",
+            "The application's one new line, which stays as it is through everything that follows:",
             f'    store = segue.connect("{self._folder / "segue.toml"}")',
             "From now until the end a reader asks it the questions, again and again, and two editors work on the films:",
             "one by the plain driver, who knows nothing of Segue, one by store.upsert and store.delete. Both write new films",
@@ -147,6 +151,7 @@ class Tour:
                 relay.end()
             self._proof(traffic)
             self._way_back(traffic)
+        traffic.tally.require_sound()
 
     def compare(self) -> None:
         """Ask both stores the same."""
@@ -171,9 +176,22 @@ class Tour:
     def _switch(self, traffic: Traffic) -> None:
         self._console.rule("[bold]5  Milvus answers, step by step")
         self._shell.run("mode show")
-        for mode in (StorageMode.SHADOW_MILVUS, StorageMode.HYBRID):
-            self._shell.run_when_allowed(f"mode set {mode}", LINES, PATIENCE_SECONDS)
-            self._seen(traffic, mode, StoreName.MILVUS)
+
+        def stepped_back() -> bool:
+            return traffic.mode is StorageMode.DUAL_WRITE
+
+        for _ in range(TRIES):
+            self._set(StorageMode.SHADOW_MILVUS, hopeless=lambda: False)
+            self._seen(traffic, StorageMode.SHADOW_MILVUS, StoreName.MILVUS, unless=stepped_back)
+            if self._set(StorageMode.HYBRID, hopeless=stepped_back):
+                self._seen(traffic, StorageMode.HYBRID, StoreName.MILVUS)
+                return
+            self._say("Too many answers of Milvus came too late on this busy machine: the store stepped back by itself. Again:")
+        message = f"the store stepped back from shadow_milvus by itself {TRIES} times"
+        raise FatalError(message, hint="application.log in the demo's folder says why. Is the machine very busy?")
+
+    def _set(self, mode: StorageMode, *, hopeless: Callable[[], bool]) -> bool:
+        return self._shell.run_when_allowed(f"mode set {mode}", LINES, PATIENCE_SECONDS, hopeless=hopeless)
 
     def _outage(self, traffic: Traffic) -> None:
         self._console.rule("[bold]6  Milvus is killed")
@@ -189,6 +207,7 @@ class Tour:
         )
         self._say(f"Neo4j has answered {SEARCHES} searches since. Now Milvus is started again, with its data:")
         sandbox.up(["milvus"], announce=lambda line: self._console.print(f"  {line}", markup=False))
+        self._say("The store finds that out by itself, by a search now and then:")
         back = len(traffic.tally.searches())
         traffic.until(
             lambda tally: tally.answered_by(StoreName.MILVUS, back) >= SEARCHES,
@@ -230,10 +249,15 @@ class Tour:
             raise FatalError(message)
         self._report(traffic)
 
-    def _seen(self, traffic: Traffic, mode: StorageMode, store: StoreName) -> None:
+    def _seen(
+        self, traffic: Traffic, mode: StorageMode, store: StoreName, *, unless: Callable[[], bool] = lambda: False
+    ) -> None:
         """Wait until users have seen a mode at work, then say what they saw so far."""
+        before = len(traffic.tally.searches())
         traffic.until(
-            lambda tally: sum(search.mode is mode and search.store is store for search in tally.searches()) >= SEARCHES,
+            lambda tally: (
+                sum(search.mode is mode and search.store is store for search in tally.searches(before)) >= SEARCHES or unless()
+            ),
             PATIENCE_SECONDS,
             f"searches in {mode} answered by {store}",
         )
@@ -247,7 +271,8 @@ class Tour:
             table.add_row(f"in {mode}", f"{ours:,}", f"{theirs:,}", f"{median:.1f}")
         self._console.print()
         self._console.print(table)
-        self._say(f"{traffic.tally.done(LOOKED):,} of them {LOOKED}: 0 missed. Searches and writes that failed: 0.")
+        looked, faults = traffic.tally.done(LOOKED), traffic.tally.faults
+        self._say(f"{looked:,} of them {LOOKED}, and saw it right. Calls that failed, and wrong answers: {faults}.")
 
     def _say(self, *lines: str) -> None:
         for line in lines:

@@ -24,7 +24,7 @@ from segue.demo.films import Film, Question
 from segue.errors import FatalError
 
 READ_PAUSE_SECONDS = 0.02
-EDIT_PAUSE_SECONDS = 0.03
+EDIT_PAUSE_SECONDS = 0.05
 
 NEAREST = 10
 """How many films a question asks for."""
@@ -85,6 +85,12 @@ class Tally:
         """Note a call that failed, or an answer that was wrong."""
         with self._mutex:
             self._faults.append(what)
+
+    @property
+    def faults(self) -> int:
+        """How many calls failed, and how many answers were wrong."""
+        with self._mutex:
+            return len(self._faults)
 
     def done(self, what: str) -> int:
         """Return how often something went well."""
@@ -224,6 +230,11 @@ class Traffic:
         self.end_edits()
         self._closed.set()
         self._reader.join()
+
+    @property
+    def mode(self) -> StorageMode:
+        """The mode that their searches follow now."""
+        return self._store.mode
 
     def end_edits(self) -> None:
         """Stop the editors; the reader goes on. Idempotent."""

@@ -43,11 +43,24 @@ class Backlog:
     oldest_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a mark stands.
+
+    Attributes:
+        version: Its token.
+        settled: It is clean, and no late request can land.
+    """
+
+    version: str
+    settled: bool
+
+
 class Marks(Protocol):
     """The marks of one collection, in the source, and what the protocol does with them. Each method is one transaction.
 
-    A mark is written in the transaction of the change it speaks of (`Traffic`), never here; what is done here only makes
-    marked keys dirty again or clean. Tokens are fresh at every mark and re-mark and never used twice. All times are the
+    The mark of a change is written in the transaction of that change (`Writes`), never here; what is done here makes keys
+    dirty without a change, or clean. Tokens are fresh at every mark and re-mark and never used twice. All times are the
     source's clock. Usable from several threads.
 
     Raises (every method):
@@ -56,6 +69,14 @@ class Marks(Protocol):
 
     def remark(self, after: Key | None, until: Key | None) -> set[Key]:
         """Give every mark of the interval (after, until] a fresh token; return their keys, of deleted items too."""
+        ...
+
+    def mark(self, keys: Sequence[Key]) -> None:
+        """Give these keys a mark with a fresh token, a new one where they have none; with or without an item."""
+        ...
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """Return how the marks of these keys stand; keys without a mark are missing."""
         ...
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:

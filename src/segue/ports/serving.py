@@ -24,6 +24,7 @@ from segue.model import (
     Reason,
     StorageMode,
     StoreName,
+    Validated,
     Written,
 )
 from segue.ports.marking import Backlog
@@ -61,6 +62,10 @@ class ControlNode(Protocol):
 
     def uncopied(self) -> None:
         """Note that what was copied is no more, so that no copy counts as complete. Idempotent."""
+        ...
+
+    def validated(self, validated: Validated) -> None:
+        """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

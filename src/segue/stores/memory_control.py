@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
+        self._validated_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -106,6 +107,14 @@ class MemoryControl:
         with self._lock:
             self._control, self._copied_at = replace(self._control, copied=None), None
 
+    def validated(self, validated: Validated) -> None:
+        """See `ControlNode`."""
+        self._pause("note a validation")
+        with self._lock:
+            if self._control.epoch or self._control.copied:
+                self._control = replace(self._control, validated=validated)
+                self._validated_at = self._clock() - validated.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
@@ -137,8 +146,10 @@ class MemoryControl:
 
     def _shown(self) -> Control:
         now = self._clock()
+        validated = self._control.validated
         return replace(
             self._control,
+            validated=validated and replace(validated, seconds_ago=now - self._validated_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

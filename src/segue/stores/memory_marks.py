@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
-from segue.ports import Backlog, Census, Looked
+from segue.ports import Backlog, Census, Looked, Standing
 from segue.ports.marking import NOTHING
 
 Values = Sequence[Any]
@@ -141,6 +141,19 @@ class MemoryGraph:
             for key in there:
                 self._dirty(self._graph.marks[key])
         return set(there)
+
+    def mark(self, keys: Sequence[Key]) -> None:
+        """See `Marks`."""
+        with self._locked(keys):
+            self._pause("mark")
+            for key in sorted(keys, key=str):
+                self._dirty(self._graph.marks.setdefault(key, _Mark(next(self._part))))
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """See `Marks`."""
+        self._pause("see how marks stand")
+        found = {key: self._graph.marks[key] for key in keys if key in self._graph.marks}
+        return {key: Standing(mark.ver, not mark.dirty and mark.taint_until is None) for key, mark in found.items()}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
@@ -280,6 +293,12 @@ class MemoryGraph:
         self._pause("scan")
         keys = sorted(key for key in self._graph.items if _within(key, after, range_.until))[:limit]
         return self._page(keys, keys[-1] if keys else None, exhausted=len(keys) < limit)
+
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """See `Source`."""
+        del spec
+        self._pause("look for items")
+        return [key for key in keys if key not in self._graph.items]
 
     # --- what all of it stands on
 

@@ -7,6 +7,9 @@ Milvus 2.3.5 means something else in places (held by `tests/contract`), and noth
   numbers go as integers, and one that no double equals is told from the doubles around it (`_in_json`).
 - `in` over JSON takes no mixture of integers and floats; `json_contains` finds an integer among floats only as a float.
 - An INT64 field is compared with no float and no text; -2**63 is no literal; no expression is always true by itself.
+
+A Milvus Lite file has another parser: it refuses some of this, `in` over JSON for one, and Neo4j answers then; and to it True
+is 1 where one JSON property holds booleans and numbers.
 """
 
 from __future__ import annotations
@@ -80,13 +83,23 @@ def _any(place: _Place, values: tuple[Scalar, ...]) -> str:
     listed = [value for value in values if _can_be_listed(place, value)]
     literals = [str(int(value)) if place.type is FieldType.INT64 else _member(value) for value in listed]
     parts = [_compared(place, Operator.EQUAL, value) for value in values if not _can_be_listed(place, value)]
-    return " or ".join([*([f"{place.text} in [{', '.join(literals)}]"] if literals else []), *(f"({part})" for part in parts)])
+    return _or([*([f"{place.text} in [{', '.join(literals)}]"] if literals else []), *parts])
+
+
+def _or(parts: list[str]) -> str:
+    """Join many conditions as a tree that is not deep, which Milvus walks by recursion."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    return f"({_or(parts[:half])}) or ({_or(parts[half:])})"
 
 
 def _can_be_listed(place: _Place, value: Scalar) -> bool:
-    if isinstance(value, str):
-        return True
-    return kind_of(value) is Kind.NUMBER and abs(value) < EXACT and (place.type is not FieldType.INT64 or value == int(value))
+    if isinstance(value, (str, bool)):
+        return isinstance(value, str)
+    if place.type is FieldType.INT64:
+        return value != INT64.start and as_integer(Operator.EQUAL, value) is not False
+    return abs(value) < EXACT
 
 
 def _compared(place: _Place, operator: Operator, value: Scalar) -> str:

@@ -6,7 +6,6 @@ Owns the driver's options and the error mapping. Knows no query of the product.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
+from segue.stores.tls_probe import takes_tls
 from segue.stores.watchdog import Watchdog
 
 # The driver logs what it also raises.
@@ -122,9 +122,10 @@ class Neo4jConnection:
         self._driver.close()
         self._watchdog.close()
 
-    def rows(self, cypher: str, **parameters: Any) -> list[list[Any]]:
-        """Run a reading query and return its rows."""
-        with self._running(cypher, parameters, 10 * self._request_timeout_seconds) as result:
+    def rows(self, cypher: str, *, leader: bool = False, **parameters: Any) -> list[list[Any]]:
+        """Run a reading query and return its rows. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, 10 * self._request_timeout_seconds, access) as result:
             return [list(record) for record in result]
 
     def ask(self, cypher: str, parameters: dict[str, Any], *, seconds: float, leader: bool = False) -> list[list[Any]]:
@@ -141,9 +142,10 @@ class Neo4jConnection:
             return [list(record) for record in result]
 
     @contextmanager
-    def streamed(self, cypher: str, **parameters: Any) -> Iterator[neo4j.Result]:
-        """Run a reading query in a transaction of its own; records arrive while they are iterated."""
-        with self._running(cypher, parameters, self._request_timeout_seconds) as result:
+    def streamed(self, cypher: str, *, leader: bool = False, **parameters: Any) -> Iterator[neo4j.Result]:
+        """Run a reading query in a transaction of its own; records arrive while they are iterated. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, self._request_timeout_seconds, access) as result:
             yield result
 
     @contextmanager
@@ -223,7 +225,7 @@ class Neo4jConnection:
     def _has_met_tls(self) -> bool:
         """Say whether a plain address led to a port with TLS, which hangs up without a word; only until the first answer."""
         address = urlsplit(self.uri)
-        return not (self._has_answered or "+" in address.scheme) and _takes_tls(address.hostname or "", address.port or 7687)
+        return not (self._has_answered or "+" in address.scheme) and takes_tls(address.hostname or "", address.port or 7687)
 
     def _reason(self, fault: Exception) -> Exception:
         """Return why a routing table could not be had, which the driver keeps to itself; any other error as it is."""
@@ -264,20 +266,6 @@ def _require_bolt(uri: str) -> None:
     if urlsplit(uri).scheme not in _SCHEMES:
         message = f"{urlsplit(uri).scheme or 'no scheme'} is none that speaks Bolt"
         raise ValueError(message)
-
-
-def _takes_tls(host: str, port: int) -> bool:
-    # Only asks whether it is TLS: nothing is sent through it, so whom the certificate names does not matter.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout=2.0) as wire, context.wrap_socket(wire):
-            return True
-    except ssl.SSLError as refusal:
-        return "ALERT" in (refusal.reason or "")
-    except OSError:
-        return False
 
 
 def _speaks_tls(fault: BaseException) -> bool:

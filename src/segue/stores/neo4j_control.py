@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
-    "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason"
+    "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
+    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -29,7 +30,7 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -47,7 +48,12 @@ def control_of(row: Sequence[Any]) -> Control:
         copied_seconds_ago=None if copied is None or copied_ago is None else copied_ago / 1000,
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
+        validated=None if validated[0] is None else _validated(*validated),
     )
+
+
+def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, milliseconds: int) -> Validated:
+    return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
 
 
 class Neo4jControl:
@@ -110,6 +116,18 @@ class Neo4jControl:
     def uncopied(self) -> None:
         """See `ControlNode`."""
         self._connection.write(lambda transaction: self._run(transaction, "control_uncopied"))
+
+    def validated(self, validated: Validated) -> None:
+        """See `ControlNode`."""
+        values = {
+            "epoch": validated.epoch,
+            "depth": validated.depth.value,
+            "clean": validated.clean,
+            "rate": validated.rate,
+            "digest": validated.digest,
+            "milliseconds": _ms(validated.seconds_ago),
+        }
+        self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""

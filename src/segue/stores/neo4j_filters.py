@@ -2,7 +2,7 @@
 
 Cypher by itself means something else in places (held by `tests/contract`): `<>` is true of values of different kinds, so the
 kind is asked first; an integer and a float beyond 2**53 are compared roughly, so each is compared with a value of its own type;
-a date compares with no text, so it is written out (`text_form.cypher`) as it travels to Milvus.
+-0.0 is less than 0.0; a date compares with no text, so it is written out (`text_form.cypher`) as it travels to Milvus.
 
 Not caught: Cypher takes bytes for a list of integers, which in Milvus are base64 text; do not filter by them. A named time
 zone's offset of odd seconds, before 1900 or so, is rounded by the driver and cut here.
@@ -63,6 +63,9 @@ def _of_type(place: str, cypher_type: str, compared: Compared | tuple[Operator, 
     if isinstance(compared, bool):
         return typed if compared else "false"
     operator, value = compared
+    if value == 0:
+        # To Cypher -0.0 equals 0.0, and yet is less.
+        value = -0.0 if cypher_type == "FLOAT" and operator in (Operator.LESS, Operator.AT_LEAST) else abs(value)
     return f"{typed} AND {place} {_WORDS.get(operator, operator)} {_bound(value, values)}"
 
 

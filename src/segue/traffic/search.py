@@ -153,8 +153,9 @@ class Search:
         4. A key whose mark is open is as the fence read it; every other key is as Milvus shows it.
         5. Fewer than k of Milvus's rows are left of a full page: Neo4j answers.
         """
-        pending = self._ask_milvus(asked)
+        # From before it is sent: a process that is stopped right after sending must count the time it was.
         sent = self._clock()
+        pending = self._ask_milvus(asked)
         opened = self._opened(freshness)
         self._follower.saw(opened.control)
         if not View(opened.control, view.own).reads.reads_milvus:
