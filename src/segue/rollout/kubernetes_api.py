@@ -23,10 +23,6 @@ _BUSY = 429
 _SERVER = 500
 
 
-class Conflict(RetryableError):
-    """The object has changed since it was read; read it again."""
-
-
 class KubernetesApi:
     """ConfigMaps, Deployments and pods of one namespace; connects at the first call.
 
@@ -55,7 +51,7 @@ class KubernetesApi:
         """Merge into a ConfigMap.
 
         Raises:
-            Conflict: `metadata.resourceVersion` is given and not its any more.
+            RetryableError: Also when `metadata.resourceVersion` is given and not its any more: it is to be read again.
         """
         return self._patch(f"ConfigMap {name}", "patch_namespaced_config_map", name, body, MERGE, dry_run=dry_run)
 
@@ -145,7 +141,7 @@ class KubernetesApi:
     def _refused(self, what: str, status: int, body: Any) -> Exception:
         where, said = self._where(what), _said(body)
         if status == 409:  # noqa: PLR2004  # HTTP's Conflict
-            return Conflict(f"{where} was changed by somebody else meanwhile")
+            return RetryableError(f"{where} was changed by somebody else meanwhile")
         if status == 401:  # noqa: PLR2004  # HTTP's Unauthorized
             return AuthenticationFailed(f"{where}: the Kubernetes API refuses the credentials")
         if status == 403:  # noqa: PLR2004  # HTTP's Forbidden
