@@ -19,6 +19,7 @@
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
       ModeRefused                   5   a storage mode that cannot be reached from here, or not yet
+      NotConfirmed                  5   shown only; nothing is changed without --confirm
       InvalidInput                  2   a call's arguments do not fit; nothing was written. A ValueError too
         UnknownKey                      there is no item under that key
 
@@ -123,6 +124,12 @@ class Interrupted(SegueError):
 
 class ModeRefused(SegueError):
     """A storage mode cannot be reached from the present one, or not yet."""
+
+    exit_code = 5
+
+
+class NotConfirmed(SegueError):
+    """What a command would do was shown; nothing is changed until it is confirmed."""
 
     exit_code = 5
 

@@ -7,7 +7,7 @@ and whoever runs inside the application acts by the mode (`traffic/modes.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from segue.model import STATIC, Control, FenceTimes, StorageMode
@@ -169,6 +169,15 @@ def reachable(mode: StorageMode) -> tuple[StorageMode, ...]:
         for other in StorageMode
         if other is not mode and (abs(other.rank - mode.rank) == 1 or other is StorageMode.NEO4J_ONLY)
     )
+
+
+def highest(modes: Iterable[StorageMode]) -> StorageMode:
+    """Return the mode that is furthest along; `neo4j_only` of none.
+
+    It is what instances that serve several collections are given as their own: searches follow the lower of both modes, so a
+    lower one would hold some collection down, and a higher one changes no answer.
+    """
+    return max(modes, key=lambda mode: mode.rank, default=StorageMode.NEO4J_ONLY)
 
 
 def gate_names() -> tuple[str, ...]:

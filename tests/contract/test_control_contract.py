@@ -254,6 +254,18 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert 0.3 <= control.copied_seconds_ago < 10
 
 
+def test_a_copy_that_is_no_more_is_forgotten(place: Place) -> None:
+    """Nothing counts as copied afterwards; mode, epoch and capture stay, and without a control node nothing is made."""
+    place.node.uncopied()
+    assert place.node.read().epoch == 0
+    control = place.node.captured(changed(place, StorageMode.DUAL_WRITE).epoch)
+    place.copied("token")
+    place.node.uncopied()
+    place.node.uncopied()
+    assert place.node.read() == control
+    assert place.node.read().copied_seconds_ago is None
+
+
 def test_a_static_copy_counts_until_changes_go_unmarked(place: Place) -> None:
     """Back in `neo4j_only` writes leave no mark, so what was copied while nobody wrote is outdated; not with a trigger."""
     place.copied(STATIC)

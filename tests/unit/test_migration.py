@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, reachable
+from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, highest, reachable
 from segue.model import STATIC, Control, FenceTimes, StorageMode
 from segue.ports import Backlog
 
@@ -117,3 +117,9 @@ def test_an_override_lets_only_the_named_gate_pass() -> None:
 def test_going_back_has_no_gates(wanted: StorageMode) -> None:
     """Neo4j is complete in every mode, whatever is dirty."""
     assert gates_before(wanted, standing(Control(SHADOW, 9), Backlog(5, 5, 5, 99.0))) == []
+
+
+def test_the_highest_mode_is_deployed_for_several_collections() -> None:
+    """It holds none of them down; of none it is the one that protects."""
+    assert highest([StorageMode.DUAL_WRITE, StorageMode.HYBRID, StorageMode.NEO4J_ONLY]) is StorageMode.HYBRID
+    assert highest([]) is StorageMode.NEO4J_ONLY

@@ -152,12 +152,15 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
 
 
 @contextmanager
-def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) -> Iterator[Neo4jConnection]:
+def open_neo4j(
+    settings: Settings, *, most_connect_seconds: float = math.inf, retry_seconds: float = 30.0
+) -> Iterator[Neo4jConnection]:
     """Open a driver on Neo4j, which connects at its first query.
 
     Args:
         settings: Where it is.
         most_connect_seconds: How long a connection may take to open, whatever is configured; no other deadline ends that.
+        retry_seconds: How long a write is tried anew while Neo4j does not answer.
     """
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
@@ -170,6 +173,7 @@ def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) ->
         database=neo4j.database,
         connect_timeout_seconds=min(neo4j.connect_timeout_seconds, most_connect_seconds),
         request_timeout_seconds=neo4j.request_timeout_seconds,
+        retry_seconds=retry_seconds,
     )
     with connection:
         yield connection

@@ -11,15 +11,15 @@ import structlog
 import typer
 
 from segue import bootstrap
-from segue.bootstrap import ModeControl
+from segue.bootstrap import ModeControl, returning
 from segue.cli import options
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
-from segue.config import CollectionSettings, load
+from segue.config import CollectionSettings, Settings, load
 from segue.errors import BarrierNotReached, Interrupted, ModeRefused, SegueError
 from segue.migration import GateSeen, closed, following, phase_of, reachable
 from segue.model import Instance, StorageMode
-from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look
+from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look, roll_out
 from segue.telemetry.logging import LogFormat, configure
 
 app = typer.Typer(
@@ -86,6 +86,7 @@ def set_(
                         results.append(_standing(one, control, wanted=mode))
                         raise
                     results.append(_standing(one, control, wanted=mode, changed=changed))
+            _roll_out(settings, mode, stop, Watch("rollout", log_format), dry_run=dry_run)
         except SegueError as fault:
             failure = fault
     publish(results, _data(results, began, failure), output_format, output_file)
@@ -121,6 +122,19 @@ def _change(
         watch=Watch(one.name, log_format),
         capture=control.capture,
     )
+
+
+def _roll_out(settings: Settings, mode: StorageMode, stop: Stop, watch: Watch, *, dry_run: bool) -> None:
+    """Carry the mode to where the application is deployed, if the configuration says where."""
+    rollout = returning.open_rollout(settings, stop.wait)
+    if rollout is None:
+        return
+    if dry_run:
+        for line in rollout.plan(mode):
+            watch.note(line)
+        return
+    with returning.open_controls(settings) as control_nodes:
+        watch.note(f"{roll_out(control_nodes, rollout, watch)} is deployed")
 
 
 class Watch:

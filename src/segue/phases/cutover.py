@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError
-from segue.migration import GateSeen, Standing, closed, gate_names, gates_before, reachable
+from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
+from segue.migration import GateSeen, Standing, closed, gate_names, gates_before, highest, reachable
 from segue.model import Control, FenceTimes, Instance, StorageMode
-from segue.ports import Capture, ControlNode, Marks
+from segue.ports import Capture, ControlNode, Marks, Rollout, RolloutWatch
 
 POLL_SECONDS = 0.25
 """Between two looks at who has acknowledged; an instance looks about once a second."""
@@ -186,6 +186,36 @@ def change_mode(
     if now.epoch != epoch:
         raise _overtaken(collection, wanted, now)
     return Changed(before, now, overridden)
+
+
+def roll_out(control_nodes: Sequence[ControlNode], rollout: Rollout, watch: RolloutWatch) -> StorageMode:
+    """Carry the mode to where the application is deployed, after the control nodes have it; return what is deployed.
+
+    Args:
+        control_nodes: Of every collection that the deployed application serves.
+        rollout: The place.
+        watch: Told what happens.
+
+    Raises:
+        FatalError: It is not deployed; the control nodes stay as they are, and instances act by the lower of both modes.
+        Interrupted: Somebody asks to stop.
+    """
+    wanted = highest(node.read().mode for node in control_nodes)
+    try:
+        rollout.apply(wanted, watch)
+    except Interrupted:
+        raise
+    except SegueError as fault:
+        message = f"the mode is changed, but {wanted} is not deployed: {fault.message}"
+        hint = "\n".join(
+            [*fault.hint.splitlines(), "The same command tries again. By hand:", *_indented(rollout.by_hand(wanted))]
+        )
+        raise FatalError(message, hint=hint) from fault
+    return wanted
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def _reach(control_node: ControlNode, epoch: int, patience: Patience, watch: Watch) -> None:

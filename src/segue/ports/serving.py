@@ -60,6 +60,10 @@ class ControlNode(Protocol):
         """
         ...
 
+    def uncopied(self) -> None:
+        """Note that what was copied is no more, so that no copy counts as complete. Idempotent."""
+        ...
+
     def validated(self, validated: Validated) -> None:
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...

@@ -101,6 +101,12 @@ class MemoryControl:
                 self._library = f"library-{next(self._tokens)}"
             return self._shown()
 
+    def uncopied(self) -> None:
+        """See `ControlNode`."""
+        self._pause("forget the copy")
+        with self._lock:
+            self._control, self._copied_at = replace(self._control, copied=None), None
+
     def validated(self, validated: Validated) -> None:
         """See `ControlNode`."""
         self._pause("note a validation")

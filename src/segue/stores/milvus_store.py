@@ -24,6 +24,9 @@ from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_rows import PAGE_KEYS, MilvusRows
 from segue.stores.milvus_wire import DATA_TYPES, upsert_request
 
+MADE_BY = "made by Segue"
+"""The description of every collection that Segue makes."""
+
 LONG_SECONDS = 3_600.0
 """For what takes as long as the collection is large: sealing it, loading it."""
 
@@ -197,7 +200,7 @@ class _Sent:
 
 def _schema(layout: Layout) -> CollectionSchema:
     fields = [_field_schema(field) for field in layout.fields]
-    return CollectionSchema(fields, enable_dynamic_field=layout.dynamic, description="made by Segue")
+    return CollectionSchema(fields, enable_dynamic_field=layout.dynamic, description=MADE_BY)
 
 
 def _field_schema(field: Field) -> FieldSchema:

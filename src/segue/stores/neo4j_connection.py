@@ -52,8 +52,6 @@ _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientEr
 _DELETED_MEANWHILE = "Neo.ClientError.Statement.EntityNotFound"
 """A query waited for the lock of a node that another transaction deleted meanwhile."""
 
-_RETRY_SECONDS = 30.0
-"""How long a transaction is begun anew, at most, when the server asks for it; the driver's own default."""
 
 _SCHEMES = {f"{scheme}{tls}" for scheme in ("bolt", "neo4j") for tls in ("", "+s", "+ssc")}
 _TLS_ALERT = ("\\x15\\x03", "wrong version number", "record layer failure", "certificate verify failed")
@@ -69,6 +67,7 @@ class Neo4jConnection:
         database: The database all queries name.
         connect_timeout_seconds: How long a connection may take to open.
         request_timeout_seconds: How long a page may take to arrive; a query that reads a whole label, ten times as long.
+        retry_seconds: How long a write is tried anew while the server does not answer.
     """
 
     def __init__(
@@ -80,6 +79,7 @@ class Neo4jConnection:
         database: str,
         connect_timeout_seconds: float = 10.0,
         request_timeout_seconds: float = 60.0,
+        retry_seconds: float = 30.0,
     ) -> None:
         self.uri = uri
         self.database = database
@@ -87,6 +87,7 @@ class Neo4jConnection:
         self._password = password
         self._connect_timeout_seconds = connect_timeout_seconds
         self._request_timeout_seconds = request_timeout_seconds
+        self._retry_seconds = retry_seconds
         self._mutex = threading.Lock()
         self._has_answered = False
         self._driver = self._open(uri)
@@ -102,7 +103,7 @@ class Neo4jConnection:
                 connection_timeout=self._connect_timeout_seconds,
                 connection_acquisition_timeout=self._connect_timeout_seconds,
                 # Left alone, the driver begins a transaction anew for 30 s, whatever its caller's time.
-                max_transaction_retry_time=min(_RETRY_SECONDS, self._request_timeout_seconds),
+                max_transaction_retry_time=min(self._retry_seconds, self._request_timeout_seconds),
                 notifications_min_severity="OFF",
                 user_agent="segue",
             )

@@ -113,6 +113,10 @@ class Neo4jControl:
 
         return self._connection.write(work)
 
+    def uncopied(self) -> None:
+        """See `ControlNode`."""
+        self._connection.write(lambda transaction: self._run(transaction, "control_uncopied"))
+
     def validated(self, validated: Validated) -> None:
         """See `ControlNode`."""
         values = {
