@@ -13,22 +13,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import items
-from contender import DATABASE, PREFIX, Task, opened
+from contender import DATABASE, PREFIX, Task, opened, sandboxed
 from machine import describe
 from measuring import Sample, cores, cpu_seconds, family
 from report import FORMULAS, Round, aims, aims_table, as_json, disturbance, flatness, markdown, results_table
-from segue import sandbox
 from segue.errors import SegueError
 from segue.sandbox import Endpoint
 
 CONTENDERS = ("segue", "careful-4", "careful-1", "common", "read-only", "write-only")
-SERVICES = ("neo4j", "milvus")
 
 QUIET_CORES = 0.25
 """Before each run the servers settle, until both together use less than this."""
@@ -42,7 +39,7 @@ DISK_SHARE = 3
 def main() -> None:
     """Run the benchmark as asked on the command line."""
     options = _options()
-    with _servers() as servers:
+    with sandboxed(_announce) as servers:
         if options.clean:
             _clear(servers, with_items=True)
             return
@@ -83,17 +80,6 @@ def _positive(text: str) -> int:
         message = f"{text} is not 1 or more"
         raise argparse.ArgumentTypeError(message)
     return number
-
-
-@contextmanager
-def _servers() -> Iterator[Mapping[str, Endpoint]]:
-    """Give the sandbox's servers; those that ran before stay, those started here are ended."""
-    before = sandbox.running()
-    servers = sandbox.up(SERVICES, announce=_announce)
-    try:
-        yield servers
-    finally:
-        sandbox.down(services=[name for name in servers if name not in before])
 
 
 def _clear(servers: Mapping[str, Endpoint], *, with_items: bool) -> None:

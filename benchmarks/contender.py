@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import neo4j
 from pymilvus import CollectionSchema, MilvusClient
 
+from segue import sandbox
 from segue.sandbox import Endpoint, newest_neo4j
 
 PREFIX = "segue_benchmark_"
@@ -41,11 +42,24 @@ class Task:
     batch_size: int | None
 
 
+SERVICES = ("neo4j", "milvus")
+
 Work = Callable[[], int]
 """The timed part; returns how many rows went."""
 
 Contender = Callable[[Task, Mapping[str, Endpoint]], AbstractContextManager[Work]]
 """Makes ready what is not timed, gives the timed part, and clears up."""
+
+
+@contextmanager
+def sandboxed(announce: Callable[[str], None]) -> Iterator[Mapping[str, Endpoint]]:
+    """Give the sandbox's servers; those that ran before stay, those started here are ended."""
+    before = sandbox.running()
+    servers = sandbox.up(SERVICES, announce=announce)
+    try:
+        yield servers
+    finally:
+        sandbox.down(services=[name for name in servers if name not in before])
 
 
 def neo4j_of(servers: Mapping[str, Endpoint]) -> Endpoint:

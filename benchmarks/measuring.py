@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -58,6 +58,7 @@ class _Reading:
     client: float
     neo4j: float
     milvus: float
+    besides: float
     busy: float
     idle: float
 
@@ -67,9 +68,11 @@ class Window:
 
     Args:
         servers: The sandbox's servers by service name.
+        besides: More processes that belong to what is measured, so that their CPU is not counted as others'.
     """
 
-    def __init__(self, servers: Mapping[str, Endpoint]) -> None:
+    def __init__(self, servers: Mapping[str, Endpoint], besides: Sequence[psutil.Process] = ()) -> None:
+        self._besides = list(besides)
         self._neo4j = family(neo4j_of(servers).pid)
         self._milvus = family(servers["milvus"].pid)
 
@@ -86,6 +89,7 @@ class Window:
         """Return what was measured, a row."""
         start, end = self._start, self._end
         client, neo4j, milvus = end.client - start.client, end.neo4j - start.neo4j, end.milvus - start.milvus
+        besides = end.besides - start.besides
         idle, busy = end.idle - start.idle, end.busy - start.busy
         each = 1e6 / rows
         return Sample(
@@ -96,7 +100,7 @@ class Window:
             neo4j * each,
             milvus * each,
             idle / (idle + busy),
-            max(0.0, busy - client - neo4j - milvus) / (idle + busy),
+            max(0.0, busy - client - neo4j - milvus - besides) / (idle + busy),
             peak_mib(),
         )
 
@@ -105,7 +109,7 @@ class Window:
         machine = psutil.cpu_times()
         idle = machine.idle + getattr(machine, "iowait", 0.0)
         busy = machine.user + machine.system + sum(getattr(machine, name, 0.0) for name in _ALSO_BUSY)
-        return _Reading(time.perf_counter(), time.process_time(), neo4j, milvus, busy, idle)
+        return _Reading(time.perf_counter(), time.process_time(), neo4j, milvus, cpu_seconds(self._besides), busy, idle)
 
 
 _ALSO_BUSY = ("nice", "irq", "softirq", "steal")

@@ -94,12 +94,12 @@ def aims(rounds: Sequence[Round], cores: int) -> list[Aim]:
         return over(lambda one: one["segue"].rate / one[rival].rate)
 
     return [
-        _at_least("speed against careful-4", 2.5, times("careful-4"), ".2f", " times"),
-        _at_least("speed against common", 10, times("common"), ".1f", " times"),
-        _at_most("client CPU", 30, over(lambda one: one["segue"].client_us), ".1f", " µs a row"),
-        _at_least("share of the limit (a)", 0.85, over(lambda one: _share(one, "segue", "segue", cores)), ".0%"),
-        _at_least("share of the limit (b)", 0.85, over(lambda one: _share(one, "read-only", "write-only", cores)), ".0%"),
-        _at_most("peak memory", 400, over(lambda one: one["segue"].peak_mib), ".0f", " MiB"),
+        at_least("speed against careful-4", 2.5, times("careful-4"), ".2f", " times"),
+        at_least("speed against common", 10, times("common"), ".1f", " times"),
+        at_most("client CPU", 30, over(lambda one: one["segue"].client_us), ".1f", " µs a row"),
+        at_least("share of the limit (a)", 0.85, over(lambda one: _share(one, "segue", "segue", cores)), ".0%"),
+        at_least("share of the limit (b)", 0.85, over(lambda one: _share(one, "read-only", "write-only", cores)), ".0%"),
+        at_most("peak memory", 400, over(lambda one: one["segue"].peak_mib), ".0f", " MiB"),
     ]
 
 
@@ -108,7 +108,7 @@ def flatness(rounds: Sequence[Round], larger: Sample | None) -> Aim:
     growth = None
     if larger is not None and "segue" in rounds[0]:
         growth = Spread.of([larger.peak_mib / one["segue"].peak_mib for one in rounds])
-    return _at_most("peak memory at more items", 1.1, growth, ".2f", " times")
+    return at_most("peak memory at more items", 1.1, growth, ".2f", " times")
 
 
 def disturbance(rounds: Sequence[Round]) -> str:
@@ -124,11 +124,13 @@ def _share(one: Round, neo4j: str, milvus: str, cores: int) -> float:
     return one["segue"].rate / limit
 
 
-def _at_least(name: str, wanted: float, found: Spread | None, form: str, unit: str = "") -> Aim:
+def at_least(name: str, wanted: float, found: Spread | None, form: str, unit: str = "") -> Aim:
+    """Return the aim that a median is no less than wanted."""
     return Aim(name, f"≥ {_plain(wanted, form)}{unit}", found, form, found.median >= wanted if found else None)
 
 
-def _at_most(name: str, wanted: float, found: Spread | None, form: str, unit: str) -> Aim:
+def at_most(name: str, wanted: float, found: Spread | None, form: str, unit: str) -> Aim:
+    """Return the aim that a median is no more than wanted."""
     return Aim(name, f"≤ {_plain(wanted, form)}{unit}", found, form, found.median <= wanted if found else None)
 
 

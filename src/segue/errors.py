@@ -4,6 +4,7 @@
       ConfigError                   2   flags, environment or file are wrong; every fault in one message
       RetryableError                1   the same call may succeed later
         StoreUnavailable                nothing answers at that address, or no longer
+          NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
@@ -56,6 +57,10 @@ class RetryableError(SegueError):
 
 class StoreUnavailable(RetryableError):
     """Nothing answers at that address, or no longer."""
+
+
+class NotConnected(StoreUnavailable):
+    """The store was not even asked: the connection is still being opened."""
 
 
 class StoreTimeout(RetryableError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from segue.errors import (
@@ -31,6 +32,7 @@ from .sinks import Filled, layout_of, rows_of, scratch
         (49, "quota exceeded", Throttled),
         (2, "service unavailable", StoreUnavailable),
         (9, "deny to write: disk quota exceeded", StoreUnavailable),
+        (grpc.StatusCode.UNAVAILABLE, "[delete] Retry timeout: 5.0s, failed to connect to all addresses", StoreUnavailable),
         (10001, "syncTimestamp Failed:context deadline exceeded", StoreTimeout),
         (65535, "proxy TaskCondition context Done", StoreTimeout),
         (1100, "the length (514) of 0th string exceeds max length (512)", DataError),
@@ -38,7 +40,7 @@ from .sinks import Filled, layout_of, rows_of, scratch
         (1100, "field author: check failed, the length exceeds the maximum", DataError),
     ],
 )
-def test_a_status_becomes_an_error(tmp_path: Path, code: int, message: str, error: type[SegueError]) -> None:
+def test_a_status_becomes_an_error(tmp_path: Path, code: int | grpc.StatusCode, message: str, error: type[SegueError]) -> None:
     """By code and words: credentials, database, asking for less, not ready, out of time; anything else is the rows."""
     with MilvusConnection(str(tmp_path / "milvus.db")) as connection:
         found = connection.refusal(code, message)

@@ -217,7 +217,7 @@ def test_an_instance_holds_the_barrier_up(place: Workplace) -> None:
 
 def test_an_instance_that_lapses_is_waited_for_no_longer(place: Workplace) -> None:
     """Killed without a word, it counts until its registration has run out."""
-    register(place, "dead", 0, seconds=3.0)
+    register(place, "dead", 0, seconds=10.0)
     running = place.start("mode", "set", "dual_write", "--format", "json")
     running.await_words("waiting for epoch 1 of dead")
     assert _ended(running)["collections"][0]["instances"] == []
@@ -243,6 +243,24 @@ def test_a_trigger_that_is_noted_but_gone_is_found_out(place: Workplace) -> None
     assert ended.code == 1
     assert f"the trigger of '{place.collection}' marked no canary" in ended.data["error"]["message"]
     assert mode(place, "set", "neo4j_only").code == 0
+
+
+def test_a_trigger_takes_the_librarys_capture_over(place: Workplace) -> None:
+    """Installed while the library captures it breaks nothing off: the copy goes on counting, also in `neo4j_only`."""
+    assert mode(place, "set", "dual_write").code == 0
+    capture = shown(place)["capture"]
+    write(place, COPY, capture=None)
+    assert capture is not None
+    assert place.segue("capture", "install").code == 0
+    try:
+        assert (shown(place)["capture"], shown(place)["copied"]) == (capture, capture)
+        assert mode(place, "set", "neo4j_only").code == 0
+        assert shown(place)["capture"] == capture
+    finally:
+        place.segue("capture", "remove")
+    assert shown(place)["capture"] is None
+    assert mode(place, "set", "dual_write").code == 0
+    assert shown(place)["capture"] not in {None, capture}
 
 
 def test_a_mode_that_somebody_wrote_by_hand_is_named(place: Workplace) -> None:

@@ -47,6 +47,12 @@ class Away(MemoryControl):
 
     is_away = False
 
+    def read(self) -> Control:
+        if self.is_away:
+            message = "away"
+            raise StoreUnavailable(message)
+        return super().read()
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         if self.is_away:
             message = "away"
@@ -84,7 +90,7 @@ class Place:
         self.now = 1000.0
         self.node = Away(clock=lambda: self.now)
         self.meter = Counted()
-        self.follower = ModeFollower(self.node, own or OwnMode(), "one", "host", self.meter)
+        self.follower = ModeFollower(self.node, own or OwnMode(), "one", "host", self.meter, clock=lambda: self.now)
 
     def change(self, mode: StorageMode) -> Control:
         control = self.node.change(self.node.read().epoch, mode, times=FenceTimes(), reason="")
@@ -228,7 +234,7 @@ def test_a_look_does_not_undo_what_was_seen_during_it() -> None:
     place.follower.look()
 
     def meanwhile(step: str) -> None:
-        if step == "renewed":
+        if step == "the control node is read":
             place.node._pause = lambda _: None
             place.follower.saw(place.change(ONLY))
 
@@ -342,3 +348,23 @@ def test_an_unusable_file_at_the_start_is_an_error(tmp_path: Path, content: str 
     assert str(file) in refusal.value.message
     assert all(mode in refusal.value.hint for mode in StorageMode)
     assert "turbo" not in refusal.value.message + refusal.value.hint
+
+
+def test_nothing_is_written_while_nothing_changes() -> None:
+    """A registration is renewed when a third of it is over, and at once when there is news; every other look only reads."""
+    place = Place()
+    place.change(DUAL)
+    steps: list[str] = []
+    place.node._pause = steps.append
+
+    def written(after: float) -> int:
+        place.now += after
+        steps.clear()
+        place.follower.look()
+        return steps.count("renew")
+
+    assert written(0) == 2, "registered, and then with the epoch it has learnt"
+    assert [written(0.5) for _ in range(8)] == [0] * 8
+    assert written(1.0) == 1
+    place.change(ONLY)
+    assert written(0.5) == 1

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec
+from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
+from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.phases.reconcile import Job as ReconcileJob
@@ -55,6 +55,9 @@ from segue.state.sqlite_state import SqliteState
 if TYPE_CHECKING:
     from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
+
+STORE_SECONDS = 2.0
+"""Between tries to reach a store that a relay needs to begin."""
 
 PROOF_SECONDS = 90.0
 """How long a trigger may take to show that it works; a new one is live after APOC's refresh, 60 s unless set."""
@@ -154,7 +157,7 @@ def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) ->
 
     Args:
         settings: Where it is.
-        most_connect_seconds: How long a connection may take to open at most, whatever is configured: no other deadline ends that.
+        most_connect_seconds: How long a connection may take to open, whatever is configured; no other deadline ends that.
     """
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
@@ -266,9 +269,30 @@ def relay(
 ) -> None:
     """Relay one collection until asked to stop, or until it is drained.
 
+    A store that does not answer is waited for, in the beginning as later.
+
     Raises:
         ConfigError: The collection is not there yet.
     """
+    while not stop.is_set():
+        try:
+            _relay(settings, collection, watch, stop, until_drained=until_drained, meter=meter)
+        except RetryableError as fault:
+            watch.note(f"{fault}; trying again")
+            stop.wait(STORE_SECONDS)
+        else:
+            return
+
+
+def _relay(
+    settings: Settings,
+    collection: CollectionSettings,
+    watch: Watch,
+    stop: threading.Event,
+    *,
+    until_drained: bool,
+    meter: Meter | None,
+) -> None:
     with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
@@ -490,7 +514,9 @@ def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection
     # A look, no proof: a dry run changes nothing, not even by a canary.
     if _capture(connection, collection).token() is not None or Neo4jControl(connection, collection.name).read().mode.marks:
         message = f"--no-writers states that nobody writes, but changes of {collection.name!r} are captured: writers may go on"
-        raise ConfigError(message, hint="Leave the flag out: the copy counts without it.")
+        end = f"segue capture remove, segue mode set {StorageMode.NEO4J_ONLY}"
+        hint = f"Leave the flag out: the copy counts without it. Or end the capture first: {end}"
+        raise ConfigError(message, hint=hint)
 
 
 def _control(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:

@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from segue import bootstrap
 from segue.breaker import Breaker
 from segue.config import DEFAULT_PATH, CollectionSettings, Settings, load
-from segue.errors import ConfigError, SegueError, StoreUnavailable
+from segue.errors import ConfigError, NotConnected, SegueError, StoreUnavailable
 from segue.model import Filter, Freshness, SourceSpec, StorageMode
 from segue.phases.relay import Step
 from segue.pipelines.conditions import as_laid_out
@@ -38,6 +38,12 @@ LOOK_SECONDS = 0.5
 
 CONNECT_SECONDS = 2.0
 """How long a connection to Neo4j may take to open while a user waits."""
+
+PROBE_SECONDS = 5.0
+"""Between tries to search a Milvus that failed, at most; each costs one user the time that Milvus is given."""
+
+REOPEN_SECONDS = 15.0
+"""How old a connection to a Milvus that fails may become before it is opened anew."""
 
 RETRY_SECONDS = 2.0
 """Between tries to open Milvus, and to begin a relay."""
@@ -129,7 +135,7 @@ def _open(
     opened.callback(shadow.close)
     milvus = _LateMilvus(settings, one, spec)
     opened.callback(milvus.close)
-    breaker = Breaker(time.monotonic)
+    breaker = Breaker(time.monotonic, last_pause=PROBE_SECONDS)
     fence = Neo4jFence(connection, one.name, spec, seconds=limits.neo4j_seconds)
     search = Search(spec, nearest, milvus, fence, follower, breaker, shadow, budget, meter, time.monotonic, limits)
     beat = _Heartbeat(follower, control, milvus, breaker, budget, meter)
@@ -166,6 +172,7 @@ class _LateMilvus:
         self._one = one
         self._spec = spec
         self._opened: tuple[Candidates, ExitStack] | None = None
+        self._opened_at = 0.0
         self._opening: threading.Thread | None = None
 
     def search(self, vector: Vector, k: int, conditions: Filter, seconds: float) -> Pending:
@@ -173,7 +180,7 @@ class _LateMilvus:
         opened = self._opened
         if opened is None:
             message = f"Milvus at {self._settings.milvus.uri} is not connected yet"
-            raise StoreUnavailable(message)
+            raise NotConnected(message)
         return opened[0].search(vector, k, conditions, seconds)
 
     def begin_to_open(self) -> threading.Thread | None:
@@ -183,6 +190,11 @@ class _LateMilvus:
         self._opening = threading.Thread(target=self._open, name="segue-milvus", daemon=True)
         self._opening.start()
         return self._opening
+
+    def reopen(self) -> None:
+        """Close a connection that has been open for a while: what it was opened on may be a collection that is no more."""
+        if self._opened is not None and time.monotonic() - self._opened_at > REOPEN_SECONDS:
+            self.close()
 
     def close(self) -> None:
         """Close the connection, if there is one. Idempotent."""
@@ -205,7 +217,7 @@ class _LateMilvus:
                 spec = as_laid_out(self._spec, names)
                 layout = bootstrap.lay_out(self._one)(spec)
                 candidates = MilvusCandidates(connection, layout, spec, expression, ef=self._settings.search.ef)
-                self._opened = (candidates, opening.pop_all())
+                self._opened, self._opened_at = (candidates, opening.pop_all()), time.monotonic()
         except SegueError as fault:
             _log.warning("%s; Neo4j answers until it does", fault)
 
@@ -263,8 +275,7 @@ class _Heartbeat:
     def _keep_open(self) -> threading.Thread | None:
         self._try_at = time.monotonic() + RETRY_SECONDS
         if self._breaker.is_open:
-            # What was opened may be of a collection that is no more.
-            self._milvus.close()
+            self._milvus.reopen()
         return self._milvus.begin_to_open()
 
     def _step_back(self, epoch: int, reason: str) -> None:

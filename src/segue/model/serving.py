@@ -51,6 +51,7 @@ class Fallback(StrEnum):
     """Why Neo4j answers a search that Milvus should have answered."""
 
     MODE_CHANGED = "mode_changed"
+    NOT_CONNECTED = "not_connected"
     BREAKER_OPEN = "breaker_open"
     MILVUS_FAILED = "milvus_failed"
     TOO_MANY_OPEN = "too_many_open"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from segue.model import Key, Page
+
+NOTHING: Mapping[Key, str] = MappingProxyType({})
+"""No key at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,15 @@ class Marks(Protocol):
         """Lock the marks in key order, read their tokens, then read their items."""
         ...
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """Record that the sink holds what each key was under the token seen, where it still is that token.
 
-        Return, for each of those, how many seconds ago it became dirty.
+        Args:
+            seen: The tokens.
+            quarantined: Of these keys the sink holds no row, because their items cannot go; why.
+
+        Returns:
+            For each that still is as seen, how many seconds ago it became dirty.
         """
         ...
 

@@ -21,6 +21,7 @@ from segue.model import (
     Key,
     Opened,
     Page,
+    Reason,
     StorageMode,
     StoreName,
     Validated,
@@ -151,6 +152,7 @@ class Candidates(Protocol):
         """Ask for the k nearest rows that meet the conditions; returns at once.
 
         Raises:
+            NotConnected: The connection is still being opened, which says nothing about the sink.
             SegueError: It cannot even be asked.
         """
         ...
@@ -219,6 +221,10 @@ class Meter(Protocol):
         """A change became acknowledged that long after it was marked."""
         ...
 
+    def quarantined(self, reason: Reason) -> None:
+        """An item that was to be carried over cannot go; the sink holds no row of it."""
+        ...
+
     def backlog(self, backlog: Backlog) -> None:
         """So much is left to do."""
         ...
@@ -264,6 +270,9 @@ class NoMeter:
         """See `Meter`."""
 
     def lagged(self, seconds: float) -> None:
+        """See `Meter`."""
+
+    def quarantined(self, reason: Reason) -> None:
         """See `Meter`."""
 
     def backlog(self, backlog: Backlog) -> None:

@@ -70,7 +70,9 @@ class MemoryControl:
         """See `ControlNode`."""
         self._pause("read the control node")
         with self._lock:
-            return self._shown()
+            shown = self._shown()
+        self._pause("the control node is read")
+        return shown
 
     def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
         """See `ControlNode`."""

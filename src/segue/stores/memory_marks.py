@@ -18,6 +18,7 @@ import numpy as np
 
 from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
 from segue.ports import Backlog, Census, Looked, Standing
+from segue.ports.marking import NOTHING
 
 Values = Sequence[Any]
 """An item's properties in the order of the source spec, the vector first."""
@@ -31,6 +32,7 @@ class _Mark:
     acked_at: float = 0.0
     marked_at: float = 0.0
     taint_until: float | None = None
+    quarantined: str | None = None
     open: bool = True
 
     @property
@@ -198,14 +200,14 @@ class MemoryGraph:
             page = self._page([key for key in keys if key in self._graph.items], None, exhausted=True)
         return Looked(versions, page)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """See `Marks`."""
         with self._locked(seen):
             self._pause("acknowledge")
-            same = [mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]]
-            for mark in same:
-                mark.acked, mark.acked_at = mark.ver, self._clock()
-        return [mark.acked_at - mark.marked_at for mark in same]
+            same = {key: mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]}
+            for key, mark in same.items():
+                mark.acked, mark.acked_at, mark.quarantined = mark.ver, self._clock(), quarantined.get(key)
+        return [mark.acked_at - mark.marked_at for mark in same.values()]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:
         """See `Marks`."""
@@ -302,10 +304,10 @@ class MemoryGraph:
         """Return every open mark, as a reader who takes no lock sees them now."""
         return {key: OpenMark(mark.ver, not mark.dirty) for key, mark in self._graph.marks.items() if mark.open}
 
-    def acknowledged(self, key: Key) -> tuple[str, bool]:
-        """Return the token acknowledged last of a key, and whether that is its newest one; a mark that is gone was clean."""
+    def has_reached(self, key: Key, before: str) -> bool:
+        """Say whether the sink holds a key as written when `before` was acknowledged, or later; without a mark it does."""
         mark = self._graph.marks.get(key)
-        return (mark.acked, not mark.dirty) if mark else ("", True)
+        return mark is None or (mark.quarantined is None and (not mark.dirty or mark.acked != before))
 
     def page(self, keys: Collection[Key]) -> Page:
         """Return the items there are under some keys."""

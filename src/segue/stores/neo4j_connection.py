@@ -6,7 +6,6 @@ Owns the driver's options and the error mapping. Knows no query of the product.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
+from segue.stores.tls_probe import takes_tls
 from segue.stores.watchdog import Watchdog
 
 # The driver logs what it also raises.
@@ -221,7 +221,7 @@ class Neo4jConnection:
     def _has_met_tls(self) -> bool:
         """Say whether a plain address led to a port with TLS, which hangs up without a word; only until the first answer."""
         address = urlsplit(self.uri)
-        return not (self._has_answered or "+" in address.scheme) and _takes_tls(address.hostname or "", address.port or 7687)
+        return not (self._has_answered or "+" in address.scheme) and takes_tls(address.hostname or "", address.port or 7687)
 
     def _reason(self, fault: Exception) -> Exception:
         """Return why a routing table could not be had, which the driver keeps to itself; any other error as it is."""
@@ -262,20 +262,6 @@ def _require_bolt(uri: str) -> None:
     if urlsplit(uri).scheme not in _SCHEMES:
         message = f"{urlsplit(uri).scheme or 'no scheme'} is none that speaks Bolt"
         raise ValueError(message)
-
-
-def _takes_tls(host: str, port: int) -> bool:
-    # Only asks whether it is TLS: nothing is sent through it, so whom the certificate names does not matter.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout=2.0) as wire, context.wrap_socket(wire):
-            return True
-    except ssl.SSLError as refusal:
-        return "ALERT" in (refusal.reason or "")
-    except OSError:
-        return False
 
 
 def _speaks_tls(fault: BaseException) -> bool:

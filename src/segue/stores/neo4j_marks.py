@@ -12,6 +12,7 @@ from typing import Any
 
 from segue.model import Key, SourceSpec
 from segue.ports import Backlog, Looked, Standing
+from segue.ports.marking import NOTHING
 from segue.stores.cypher import query, quoted
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 from segue.stores.neo4j_keys import key_bounds
@@ -117,9 +118,9 @@ class Neo4jMarks:
 
         return self._connection.write(work)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """See `Marks`."""
-        pairs = [{"key": key, "ver": version} for key, version in seen.items()]
+        pairs = [{"key": key, "ver": version, "quarantined": quarantined.get(key)} for key, version in seen.items()]
         return [row[0] / 1000 for row in self._write(query("marks_acknowledge"), seen=pairs)]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:

@@ -274,7 +274,8 @@ class AsyncDualWriteStore:
 
     async def close(self) -> None:
         """See `DualWriteStore.close`."""
-        await self._run(self._store.close)
+        # Not in one of its own threads, which are gone when it is closed again.
+        await asyncio.to_thread(self._store.close)
         self._threads.shutdown(wait=False)
 
     async def _run(self, call: Callable[[], T]) -> T:

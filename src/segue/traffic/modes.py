@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ class ModeFollower:
         name: Unlike any other instance's, also of an earlier life of this process.
         host: Where it runs.
         lapse_seconds: How long a registration lasts; to be longer than several looks.
+        clock: This process's monotonic clock, in seconds.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ModeFollower:
         meter: Meter,
         *,
         lapse_seconds: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._control_node = control_node
         self._own = own
@@ -112,9 +115,12 @@ class ModeFollower:
         self._host = host
         self._meter = meter
         self._lapse_seconds = lapse_seconds
+        self._clock = clock
         self._looking = threading.Lock()
         self._mutex = threading.Lock()
         self._view = View(Control(), own.look())
+        self._registered: Instance | None = None
+        self._renew_at = 0.0
         self._in_hand: Counter[int] = Counter()
 
     @property
@@ -123,10 +129,11 @@ class ModeFollower:
         return self._view
 
     def look(self) -> None:
-        """Read both modes, register or renew, adopt what is new, and acknowledge what may be.
+        """Read both modes, adopt what is new, and register with the newest epoch that may be acknowledged.
 
         An epoch that is adopted here is acknowledged here too, unless an operation of an older one is in hand: then by the
-        first look after its end. When Neo4j does not answer, it is counted and everything stays as it was.
+        first look after its end. Nothing is written while nothing changes, but for a renewal now and then. When Neo4j does not
+        answer, it is counted and everything stays as it was.
 
         Raises:
             FatalError: Neo4j refuses, or the control node makes no sense.
@@ -134,9 +141,9 @@ class ModeFollower:
         with self._looking:
             own = self._own.look()
             try:
-                acknowledged = self._renew(own)
-                if self._acknowledgeable() != acknowledged:
-                    self._renew(own)
+                self._tell(own)
+                if self._registered is not None and self._acknowledgeable() != self._registered.epoch:
+                    self._tell(own)
             except RetryableError as fault:
                 self._meter.failed(StoreName.NEO4J, "control", type(fault).__name__)
                 return
@@ -172,17 +179,24 @@ class ModeFollower:
         except RetryableError as fault:
             self._meter.failed(StoreName.NEO4J, "control", type(fault).__name__)
 
-    def _renew(self, own: StorageMode | None) -> int:
-        """Register with the newest epoch that may be acknowledged, adopt what is new; return the epoch acknowledged."""
+    def _tell(self, own: StorageMode | None) -> None:
+        """Read the control node and adopt it; register with it, where there is news or a third of the registration is over.
+
+        Registering reads the control node in the same transaction: whoever changes it later finds this instance registered.
+        """
         with self._mutex:
             before = self._view.control.epoch
-        acknowledged = self._acknowledgeable()
-        control = self._control_node.renew(Instance(self._name, self._host, own, acknowledged), self._lapse_seconds)
+        instance = Instance(self._name, self._host, own, self._acknowledgeable())
+        now = self._clock()
+        if instance == self._registered and now < self._renew_at:
+            control = self._control_node.read()
+        else:
+            control = self._control_node.renew(instance, self._lapse_seconds)
+            self._registered, self._renew_at = instance, now + self._lapse_seconds / 3
         with self._mutex:
             # A control node that goes back was taken away or restored; but one that `saw` brought meanwhile is newer than this.
             seen = self._view.control
             self._view = View(control if seen.epoch in {before, control.epoch} or control.epoch > seen.epoch else seen, own)
-        return acknowledged
 
     def _acknowledgeable(self) -> int:
         """Return the newest epoch with nothing of an older one in hand."""

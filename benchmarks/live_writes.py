@@ -1,0 +1,166 @@
+"""What a write costs: as an application makes it, through the store, and under a trigger. Begin at `measure`."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any
+
+import items
+from contender import DATABASE
+from deployment import Deployment
+from latencies import Latencies, cells, on_threads, plain, ratio
+from measuring import Sample, Window
+from report import Aim, Spread, at_least, at_most, markdown
+from segue import Item, StorageMode
+from segue.sandbox import Endpoint
+
+THREADS = (1, 8)
+WARM_UP_SECONDS = 0.5
+POOL = 1_000
+"""Different vectors that are written."""
+
+PLAIN = "plain"
+
+_MERGE = f"MERGE (n:{items.LABEL} {{id: $id}}) SET n.embedding = $vector, n += $properties"
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """One way to write, and what must be so meanwhile."""
+
+    name: str
+    mode: StorageMode
+    by_trigger: bool
+    write: Callable[[Item], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What was found, by threads, contender, round."""
+
+    found: Mapping[int, Mapping[str, list[Latencies]]]
+    cost: Mapping[int, Mapping[str, list[Sample]]]
+
+    def table(self) -> str:
+        """Return it as a Markdown table."""
+        head = ["writes", "threads", "writes/s", "p50 ms", "p95", "p99", "p50 to plain", "client µs", "Neo4j µs", "others"]
+        rows = []
+        for threads, by_name in self.found.items():
+            for name, rounds in by_name.items():
+                cost = self.cost[threads][name]
+                rate = Spread.of([one.per_second for one in rounds]).text(",.0f")
+                rows.append([name, str(threads), rate, *cells(rounds), self._p50(threads, name).text(".2f")])
+                rows[-1] += [f"{Spread.of([one.client_us for one in cost]).median:,.0f}"]
+                rows[-1] += [f"{Spread.of([one.neo4j_us for one in cost]).median:,.0f}"]
+                rows[-1] += [f"{Spread.of([one.others for one in cost]).median:.0%}"]
+        return markdown(head, rows)
+
+    def aims(self) -> list[Aim]:
+        """Return the aims of everything that marks."""
+        found = []
+        for name in (name for name in next(iter(self.found.values())) if name != PLAIN):
+            for threads in self.found:
+                what = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+                found.append(at_most(f"p50 of {what}", 1.3, self._p50(threads, name), ".2f", " times plain"))
+                found.append(at_least(f"writes/s of {what}", 0.8, self._rate(threads, name), ".2f", " times plain"))
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            str(threads): {
+                "latencies": plain(by_name),
+                "cost": {name: [asdict(one) for one in cost] for name, cost in self.cost[threads].items()},
+            }
+            for threads, by_name in self.found.items()
+        }
+
+    def _p50(self, threads: int, name: str) -> Spread:
+        return ratio(self.found[threads][name], self.found[threads][PLAIN], lambda one: one.p50)
+
+    def _rate(self, threads: int, name: str) -> Spread:
+        return ratio(self.found[threads][name], self.found[threads][PLAIN], lambda one: one.per_second)
+
+
+def measure(live: Deployment, servers: Mapping[str, Endpoint], rounds: int, seconds: float) -> Writes:
+    """Let the contenders take turns, each round beginning with another one. No relay runs: the write is what is measured.
+
+    Leaves the deployment in `neo4j_only`.
+    """
+    with live.store() as (store, _):
+
+        def write_plainly(item: Item) -> None:
+            live.driver.execute_query(
+                _MERGE, id=item.key, vector=item.vector, properties=dict(item.properties), database_=DATABASE
+            )
+
+        def write_by_store(item: Item) -> None:
+            store.upsert([item])
+
+        contenders = [
+            _Contender(PLAIN, StorageMode.NEO4J_ONLY, False, write_plainly),
+            _Contender("store, neo4j_only", StorageMode.NEO4J_ONLY, False, write_by_store),
+            _Contender("store, dual_write", StorageMode.DUAL_WRITE, False, write_by_store),
+            _Contender("plain, trigger", StorageMode.NEO4J_ONLY, True, write_plainly),
+        ]
+        source = _Stream(live)
+        found: dict[int, dict[str, list[Latencies]]] = {number: {one.name: [] for one in contenders} for number in THREADS}
+        cost: dict[int, dict[str, list[Sample]]] = {number: {one.name: [] for one in contenders} for number in THREADS}
+        for number in range(rounds):
+            first = number % len(contenders)
+            for one in [*contenders[first:], *contenders[:first]]:
+                _set_up(live, one)
+                for threads in THREADS:
+                    streams = [source.items(thread) for thread in range(threads)]
+                    work = _work(one.write, streams)
+                    on_threads(work, threads, WARM_UP_SECONDS)
+                    with Window(servers) as window:
+                        latencies = on_threads(work, threads, seconds)
+                    found[threads][one.name].append(latencies)
+                    cost[threads][one.name].append(window.sample(one.name, latencies.calls))
+                    live.announce(
+                        f"round {number + 1}/{rounds}: {one.name}, {threads} threads:"
+                        f" {latencies.per_second:,.0f} writes/s, p50 {latencies.p50:.2f} ms"
+                    )
+        live.capture(by_trigger=False)
+        live.set_mode(StorageMode.NEO4J_ONLY)
+    return Writes(found, cost)
+
+
+def _set_up(live: Deployment, one: _Contender) -> None:
+    if live.mode is not one.mode:
+        live.set_mode(one.mode)
+    live.capture(by_trigger=one.by_trigger)
+
+
+def _work(write: Callable[[Item], object], streams: list[Iterator[Item]]) -> Callable[[int], object]:
+    return lambda thread: write(next(streams[thread]))
+
+
+class _Stream:
+    """Items to write: new ones and ones that are there, in turn; made before the clock starts but for their keys."""
+
+    def __init__(self, live: Deployment) -> None:
+        made = items.between(live.count, live.count + POOL, live.dimension)
+        names = ("title", "year", "score")
+        self._vectors = [vector.tolist() for vector in made.vectors]
+        self._properties = [dict(zip(names, row, strict=True)) for row in made.properties]
+        self._count = live.count
+        self._next = count(live.count)
+        self._mutex = threading.Lock()
+
+    def items(self, thread: int) -> Iterator[Item]:
+        """Return one thread's items, without end."""
+        chance = random.Random(thread)  # noqa: S311  # which keys come is to repeat, not to be secret
+        while True:
+            for key in (self._new(), items.key(chance.randrange(self._count))):
+                place = chance.randrange(POOL)
+                yield Item(key, self._vectors[place], self._properties[place])
+
+    def _new(self) -> str:
+        with self._mutex:
+            return items.key(next(self._next))
