@@ -11,7 +11,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -255,9 +255,9 @@ class Reconcile:
         """
         began = self._clock()
         control = self._sides.node.read()
-        census = self._sides.counted.census(self._job.configured)
+        # Only counts are wanted, no types.
+        census = self._sides.counted.census(replace(self._job.configured, properties=()))
         rows = self._sides.written.count(self._job.layout)
-        notes = _notes(control)
         if self._job.depth is Depth.SAMPLE:
             found, bound = self._sample(census)
             complete, began_seconds_ago = True, self._clock() - began
@@ -275,6 +275,7 @@ class Reconcile:
         unkeyed = census.total - census.keyed(self._job.spec.key_type)
         tally = found.tally + Tally(quarantined=unkeyed if self._job.depth is not Depth.SAMPLE else 0)
         shown = list(found.shown)[:SHOWN]
+        notes = _notes(control, len(found.moving))
         return Outcome(
             complete, census.total, rows, tally, found.differing, shown, found.moving, bound, control, began_seconds_ago, notes
         )
@@ -541,11 +542,14 @@ def _taken(waiting: deque[Sequence[Key]], most: int) -> Iterator[Sequence[Key]]:
         most -= 1
 
 
-def _notes(control: Control) -> list[str]:
-    if control.capture is not None:
-        return []
-    return ["changes are not captured: what changes in Neo4j from now on is not carried over, and shows as a difference"]
+def _notes(control: Control, moving: int) -> list[str]:
+    notes = []
+    if control.capture is None:
+        notes.append("changes are not captured: what changes in Neo4j is not carried over, and shows as a difference")
+    if moving:
+        notes.append(f"{moving:,} keys are in motion, without a verdict: they kept changing, or wait for a relay")
+    return notes
 
 
 def _stopped() -> Interrupted:
-    return Interrupted("interrupted; the ranges that were compared are recorded", hint="The same command goes on.")
+    return Interrupted("interrupted before the verdict", hint="The same command goes on behind the ranges that are recorded.")
