@@ -185,8 +185,9 @@ def test_keys_are_listed_in_order_and_behind_places(filled: Filled) -> None:
     ordered = sorted(keys)
     assert side.keys("listing ", "listing \U0010ffff") == ordered
     assert side.keys(ordered[1], ordered[3]) == ordered[2:4]
-    assert side.behind(["listing ", ordered[2]], 2) == [*ordered[:2], *ordered[3:5]]
-    assert len(side.behind([None], 1)) == 1
+    assert side.behind(["listing ", ordered[2]], 2).result() == [*ordered[:2], *ordered[3:5]]
+    assert len(side.behind([None], 1).result()) == 1
+    assert side.count().result() >= len(keys)
 
 
 def test_integer_keys_are_listed(filled: Filled) -> None:

@@ -254,10 +254,10 @@ class Reconcile:
             RetryableError: A side did not answer; what was compared of ranges is recorded.
         """
         began = self._clock()
+        rows = self._sides.sink.count()
         control = self._sides.node.read()
         # Only counts are wanted, no types.
         census = self._sides.counted.census(replace(self._job.configured, properties=()))
-        rows = self._sides.written.count(self._job.layout)
         if self._job.depth is Depth.SAMPLE:
             found, bound = self._sample(census)
             complete, began_seconds_ago = True, self._clock() - began
@@ -277,7 +277,17 @@ class Reconcile:
         shown = list(found.shown)[:SHOWN]
         notes = _notes(control, len(found.moving))
         return Outcome(
-            complete, census.total, rows, tally, found.differing, shown, found.moving, bound, control, began_seconds_ago, notes
+            complete,
+            census.total,
+            rows.result(),
+            tally,
+            found.differing,
+            shown,
+            found.moving,
+            bound,
+            control,
+            began_seconds_ago,
+            notes,
         )
 
     def record(self, outcome: Outcome) -> None:
@@ -294,8 +304,9 @@ class Reconcile:
         total = census.keyed(self._job.spec.key_type)
         keys = self._drawn(total) if total > self._job.sample_size else self._sides.source.keys(None, None)
         account = _Account()
+        near = self._sides.sink.behind(_places(keys), WINDOW_ROWS)
         self._look_at(account, list(dict.fromkeys(keys)))
-        self._look_for_orphans(account, keys)
+        self._look_for_orphans(account, set(near.result()).difference(keys))
         self._second_look(account)
         if self._stop.is_set():
             raise _stopped()
@@ -324,12 +335,9 @@ class Reconcile:
         keys = sorted(pilot.drawn)
         return list(dict.fromkeys(keys[len(keys) * number // intervals] for number in range(1, intervals) if keys))
 
-    def _look_for_orphans(self, account: _Account, keys: Sequence[Key]) -> None:
-        """Look at rows beside some of the sample for those without an item."""
-        ordered = sorted(keys)
-        places: list[Key | None] = [None, *ordered[:: max(1, len(ordered) // WINDOWS)][1:WINDOWS]]
-        near = set(self._sides.sink.behind(places, WINDOW_ROWS)).difference(keys)
-        for part in self._parts(list(near)):
+    def _look_for_orphans(self, account: _Account, rows: Collection[Key]) -> None:
+        """Look whether rows have an item, and at those that have none."""
+        for part in self._parts(list(rows)):
             there = self._sides.source.items(part)
             alone = set(part).difference(there.keys, (row.key for row in there.quarantined))
             self._look_at(account, list(alone))
@@ -530,6 +538,12 @@ class Reconcile:
     def _equal(self, keys: Sequence[Key]) -> frozenset[Key]:
         pages = self._pages(keys)
         return frozenset(key for compared, page in pages for key in page if key not in compared.differing)
+
+
+def _places(keys: Sequence[Key]) -> list[Key | None]:
+    """Return keys spread over all of them, and the place before the first."""
+    ordered = sorted(keys)
+    return [None, *ordered[:: max(1, len(ordered) // WINDOWS)][1:WINDOWS]]
 
 
 def _rests(before: _Seen, now: _Seen) -> bool:

@@ -32,6 +32,8 @@ from segue.ports.marking import (
 )
 from segue.ports.reconciling import (
     Comparison,
+    Counting,
+    Listing,
     RangeCompared,
     Reading,
     ReconcileState,
@@ -61,8 +63,10 @@ __all__ = [
     "Census",
     "Comparison",
     "ControlNode",
+    "Counting",
     "Fence",
     "IndexProgress",
+    "Listing",
     "Looked",
     "Marks",
     "Meter",

@@ -18,7 +18,7 @@ import orjson
 from segue.errors import DataError
 from segue.model import FieldType, Key, Layout, Rows, Vectors
 from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, VERSION_FIELD
-from segue.ports import Reading
+from segue.ports import Counting, Listing, Reading
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_wire import query_request
 
@@ -77,10 +77,13 @@ class MilvusRows:
             found = found + page
         return found
 
-    def behind(self, places: Sequence[Key | None], limit: int) -> list[Key]:
-        """See `SinkSide`. All are asked for at once."""
-        asked = [self._ask(self._within(place, None), [self._key], limit=limit) for place in places]
-        return [key for one in asked for key in one.result().keys]
+    def behind(self, places: Sequence[Key | None], limit: int) -> Listing:
+        """See `SinkSide`."""
+        return _Keys([self._ask(self._within(place, None), [self._key], limit=limit) for place in places])
+
+    def count(self) -> Counting:
+        """See `SinkSide`."""
+        return _Number(self._ask(self._within(None, None), [_COUNT]))
 
     def _copies(self, keys: Sequence[Key]) -> Mapping[Key, int]:
         """Find, of keys that each have a row, those with several.
@@ -162,6 +165,28 @@ class _Page:
             halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
             first, second = (self._rows(self._sides.under(half, self._fields), half) for half in halves)
             return _joined(first, second) if second else first
+
+
+class _Keys:
+    """Keys on their way."""
+
+    def __init__(self, asked: Sequence[_Asked | _Read]) -> None:
+        self._asked = asked
+
+    def result(self) -> list[Key]:
+        """See `Listing`."""
+        return [key for one in self._asked for key in one.result().keys]
+
+
+class _Number:
+    """A number on its way."""
+
+    def __init__(self, asked: _Asked | _Read) -> None:
+        self._asked = asked
+
+    def result(self) -> int:
+        """See `Counting`."""
+        return self._asked.counted()
 
 
 class _Asked:
