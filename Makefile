@@ -10,7 +10,7 @@ TEST_SERVICES := neo4j neo4j-5.26 milvus
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit simulate check format bench clean
+.PHONY: help setup demo test test-unit simulate check format bench bench-live clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -36,8 +36,8 @@ test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
 test-unit: $(STAMP) ## the tests that need no server
 	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
 
-simulate: $(STAMP) ## the protocol under 20,000 seeds; SEGUE_SIMULATION_SEED=n replays one
-	@SEGUE_SIMULATION_SEEDS=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
+simulate: $(STAMP) ## the protocol under many more schedules; SEGUE_SIMULATION_SEED=n ARGS='-k replayed' replays one
+	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layer rule
 	$(VENV)/bin/ruff format --check $(CHECKED)
@@ -49,8 +49,11 @@ format: $(STAMP) ## format the code and fix what the linter can
 	$(VENV)/bin/ruff format $(CHECKED)
 	$(VENV)/bin/ruff check --fix $(CHECKED)
 
-bench: $(STAMP) ## the benchmark of docs/benchmarks.md; ARGS are its options
+bench: $(STAMP) ## the benchmark of the copy, docs/benchmarks.md; ARGS are its options
 	@$(VENV)/bin/python benchmarks/backfill.py $(ARGS)
+
+bench-live: $(STAMP) ## the benchmark of a migration beside traffic, on servers of its own; ARGS are its options
+	@$(VENV)/bin/python benchmarks/live.py $(ARGS)
 
 clean: ## stop the sandbox, remove .venv and caches (downloads stay)
 	@if [ -x $(SEGUE) ]; then $(SEGUE) sandbox down; fi

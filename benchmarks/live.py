@@ -55,9 +55,15 @@ def main() -> None:
         with sandboxed(_announce) as servers:
             os.environ.update(sandbox.exports(servers))
             facts = describe(servers)
+            print(f"{options.items:,} items of {options.dimension} dimensions, rounds: {options.rounds}")
+            print("median (least to greatest) of the rounds; p95 and p99: median of the rounds")
+            parts = {}
             with Deployment.opened(servers, Path(folder), options.items, options.dimension, _announce) as live:
-                parts = {name: _measured(name, live, servers, options) for name in PARTS if options.only in (None, name)}
-    _print(options, parts, facts, time.monotonic() - BEGAN)
+                for name in (name for name in PARTS if options.only in (None, name)):
+                    parts[name] = _measured(name, live, servers, options)
+                    _print(parts[name])
+    print("", markdown(["machine", ""], [[name, value] for name, value in facts.items()]), sep="\n")
+    _announce("done")
     if options.json:
         told = {name: value for name, value in vars(options).items() if name != "json"}
         found = {name: {"found": part.data, "aims": [asdict(aim) for aim in part.aims]} for name, part in parts.items()}
@@ -70,8 +76,8 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--items", type=_positive, default=150_000, help="items in both stores (default: 150000)")
     add("--dimension", type=_positive, default=768, help="of their vectors (default: 768)")
-    add("--rounds", type=_positive, default=5, help="how often each contender has its turn (default: 5)")
-    add("--seconds", type=float, default=3.0, help="how long a turn of writes lasts (default: 3)")
+    add("--rounds", type=_positive, default=7, help="how often each contender has its turn (default: 7)")
+    add("--seconds", type=float, default=2.0, help="how long a turn of writes lasts (default: 2)")
     add("--only", choices=PARTS, help="measure only this")
     add("--json", type=Path, metavar="FILE", help="write every round and the aims there")
     return parser.parse_args()
@@ -104,12 +110,9 @@ def _announce(line: str) -> None:
     print(f"bench: {time.monotonic() - BEGAN:4.0f} s: {line}", file=sys.stderr)
 
 
-def _print(options: argparse.Namespace, parts: Mapping[str, Part], facts: Mapping[str, str], seconds: float) -> None:
-    print(f"{options.items:,} items of {options.dimension} dimensions, rounds: {options.rounds}; {seconds / 60:.0f} minutes")
-    print("median (least to greatest) of the rounds; p95 and p99: median of the rounds")
-    for part in parts.values():
-        print(f"\n### {part.title}", part.table, *([aims_table(part.aims)] if part.aims else []), sep="\n\n")
-    print("", markdown(["machine", ""], [[name, value] for name, value in facts.items()]), sep="\n")
+def _print(part: Part) -> None:
+    tables = [part.table, *([aims_table(part.aims)] if part.aims else [])]
+    print(f"\n### {part.title}", *tables, sep="\n\n", flush=True)
 
 
 if __name__ == "__main__":

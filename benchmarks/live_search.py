@@ -27,7 +27,7 @@ RECALL = 0.95
 SAMPLE = 100
 """Queries that recall is measured with."""
 
-QUERIES = 60
+QUERIES = 50
 """Queries a round."""
 
 OPEN = 1_000

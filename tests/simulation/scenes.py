@@ -51,7 +51,7 @@ from simulation.world import Budget, World
 SPEC = SourceSpec("i", "L", "id", KeyType.STRING, "v", 2, Metric.EUCLIDEAN, (CarriedProperty("n", PropertyType.INTEGER),))
 LAY_OUT = partial(make_layout, name="c", preset=Preset.SEGUE, m=16, ef_construction=100)
 LANDING = 4.0
-TIMES = FenceTimes(visible=2, fence=2, slack=0)
+TIMES = FenceTimes(visible=2, fence=3, slack=0)
 LIMITS = Limits(milvus_seconds=3, margin=2, bounded_seconds=1)
 ASKED = (0.0, 0.0)
 
@@ -123,6 +123,9 @@ class Plot:
         fixed_keys: Whether all keys are used.
         likelier: What happens so many times likelier than else.
         lease: How long a relay's lease lasts; long where time passes fast, so that relays get something done.
+        pauses: How long a writer and a reader wait at most between two operations.
+        again: Whether there are as many writes and searches again after every command of the operator.
+        copy_takes: How long a batch of the copy is under way before it is sent.
     """
 
     budget: tuple[int, int, int, int, int] = (2, 2, 1, 1, 1)
@@ -142,6 +145,9 @@ class Plot:
     fixed_keys: bool = False
     likelier: Mapping[str, float] = field(default_factory=dict)
     lease: float = 6
+    pauses: tuple[float, float] = (0, 0)
+    again: bool = True
+    copy_takes: float = 0
 
 
 class Scene:
@@ -166,6 +172,7 @@ class Scene:
         self.graph = build.graph(world, self.control)
         self.serving = build.serving(SPEC, self.graph, self.control, pause=world.pause)
         self.network = build.network(world, SPEC, TIMES.visible)
+        self.network.copy_takes = plot.copy_takes
         self.layout: Layout = LAY_OUT(SPEC)
         self.expected = Expected(self.graph.history, self.vector, ASKED)
         many = len(plot.keys) if plot.fixed_keys else choices.draw(range(1, len(plot.keys) + 1))
@@ -279,7 +286,7 @@ class Scene:
         self._lives[who] = life
         store = self._instance(life)
         left = self.writes_left[number]
-        while self._wait_for_work(lambda: bool(left)):
+        while self._wait_for_work(lambda: bool(left), self.plot.pauses[0]):
             key, there = left.pop(0)
             self.version += 1
             version = self.version if there else None
@@ -296,7 +303,7 @@ class Scene:
         who = f"reader{number}"
         self._lives[who] = life
         store = self._instance(life)
-        while self._wait_for_work(lambda: bool(self.searches_left[number])):
+        while self._wait_for_work(lambda: bool(self.searches_left[number]), self.plot.pauses[1]):
             self.searches_left[number] -= 1
             floor = self.expected.floor()
             self.world.trace.append(f"{life}: a search begins, must see {floor}")
@@ -305,9 +312,11 @@ class Scene:
             self.expected.found(who, floor, hits, self.plot.k)
         del self._lives[who]
 
-    def _wait_for_work(self, left: Callable[[], bool]) -> bool:
+    def _wait_for_work(self, left: Callable[[], bool], pause: float) -> bool:
         """Wait until there is something to do; false when there never will be."""
-        self.world.pause("go on", lambda: left() or not self.itinerary, rests=True)
+        if pause:
+            self.world.sleep(self.choices.draw((pause, pause / 2, 0.0)))
+        self.world.pause("go on", lambda: left() or not self.itinerary, rests=not left())
         return left()
 
     # --- the relays
@@ -346,6 +355,8 @@ class Scene:
                 self.world.pause("try again", rests=True)
             else:
                 self.itinerary.pop(0)
+                if not self.plot.again:
+                    continue
                 for left, writes in zip(self.writes_left, self.plot.writes, strict=True):
                     left.extend(self._drawn(writes))
                 self.searches_left = [left + more for left, more in zip(self.searches_left, self.plot.searches, strict=True)]

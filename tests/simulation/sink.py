@@ -20,7 +20,7 @@ from simulation.world import Request, World
 Row = tuple[bytes, str]
 
 SEND_WITHIN = 1.0
-"""How long a process that has decided to send may be stopped before it does: less than what leases leave for it."""
+"""How long a relay that has found its lease to last may be stopped before it sends: less than what the lease leaves for it."""
 
 
 class Network:
@@ -30,12 +30,16 @@ class Network:
         world: Who decides what lands when, and what a search sees.
         spec: What a row is made of.
         visible: How long after its acknowledgement a write may stay invisible to searches (Δ).
+
+    Attributes:
+        copy_takes: How long a batch of the copy is under way before it is sent.
     """
 
     def __init__(self, world: World, spec: SourceSpec, visible: float) -> None:
         self._world = world
         self._spec = spec
         self._visible = visible
+        self.copy_takes = 0.0
         self._landed: dict[Key, list[tuple[tuple[Row, ...], Request | None]]] = {}
 
     def field_names(self, name: str) -> frozenset[str] | None:
@@ -85,6 +89,13 @@ class Network:
     def load(self, layout: Layout) -> None:
         """Nothing to load."""
 
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """Return the keys of rows, with everything that has landed visible."""
+        del layout
+        self._world.pause("read keys of rows")
+        keys = sorted(key for key in self._landed if self.rows_of(key) and (after is None or str(key) > str(after)))
+        return keys[:limit]
+
     def count(self, layout: Layout) -> int:
         """Return the number of rows."""
         del layout
@@ -125,7 +136,7 @@ class Network:
         history = self._landed[key]
         must = max((place for place, (_, request) in enumerate(history) if self._must_show(request)), default=-1)
         options = [rows for rows, _ in history[must:]] if must >= 0 else [(), *[rows for rows, _ in history]]
-        return options[-1 - self._world.choose(f"a replica shows {key} as it was", len(options))]
+        return options[self._world.choose(f"a replica shows more of {key} than it must", len(options))]
 
     def _must_show(self, request: Request | None) -> bool:
         if request is None:
@@ -144,7 +155,10 @@ class Network:
         return sorted(hits, key=lambda hit: -hit.score)[:k]
 
     def _send(self, what: str, land: Any) -> _Reply:
-        self._world.pause(f"send {what}", within=SEND_WITHIN)
+        is_leased = self._world.running().startswith("relay")
+        if self.copy_takes and not is_leased:
+            self._world.sleep(self.copy_takes)
+        self._world.pause(f"send {what}", within=SEND_WITHIN if is_leased else None)
         return _Reply(self._world, self._world.request(land))
 
 

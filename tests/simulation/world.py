@@ -3,7 +3,7 @@
 Processes are greenlets that run the production code; wherever it touches a store it comes back here (`pause`), and a choice
 decides who goes on, which request lands, whose reply is lost, who dies, and when time passes. The same choices give the same
 run. The first option of every choice is the default: requests land and are answered at once, whoever runs goes on until it
-waits, then the next one runs; time passes when all have had their turn; nothing fails.
+waits, then the next one runs; time passes when all have had their turn; nothing fails; replicas lag as long as they may.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Action = Callable[[], object]
 WAITS_FOR_A_LOCK = "wait for a lock"
 
 
-STALL = 5.0
-"""How long a stalled process is stopped; longer than the scenes' marks stay open, shorter than their leases."""
+STALLS = (8.0, 3.0)
+"""How long a stalled process is stopped: longer than marks stay open and leases last, or just as long as the fence may take."""
 
 
 class Crashed(BaseException):
@@ -40,7 +40,7 @@ class Budget:
         timeouts: Replies to writes that are lost.
         deaths: Of those, requests that never land.
         lost_searches: Searches without an answer.
-        stalls: Processes stopped for `STALL` seconds, as by a garbage collector or a hypervisor.
+        stalls: Processes stopped for one of `STALLS`, as by a garbage collector or a hypervisor.
     """
 
     crashes: int = 2
@@ -73,6 +73,7 @@ class Request:
 
     apply: Callable[[Request], object]
     sent_at: float
+    sender: str
     reads: bool = False
     landed: bool = False
     dead: bool = False
@@ -113,9 +114,10 @@ class World:
     def pause(
         self, what: str, until: Callable[[], bool] | None = None, *, rests: bool = False, within: float | None = None
     ) -> None:
-        """Let others come in between, before `what` happens.
+        """Let others come in between.
 
         Args:
+            what: What happens next.
             until: Go on only when that holds.
             rests: By default others go first, until time has passed.
             within: No more time than that passes meanwhile.
@@ -142,10 +144,10 @@ class World:
         return me.name if me else ""
 
     def choose(self, what: str, options: int) -> int:
-        """Choose among options, of which the first is the default."""
+        """Choose among options, of which the first, the stalest, is the default."""
         if options == 1:
             return 0
-        chosen = self.choices.pick([1.0, *[self.choices.weights["stale"] / (options - 1)] * (options - 1)])
+        chosen = self.choices.pick([self.choices.weights["stale"], *[1.0] * (options - 1)])
         if chosen:
             self.trace.append(f"{what}: {chosen} of {options}")
         return chosen
@@ -178,7 +180,7 @@ class World:
 
     def request(self, apply: Callable[[Request], object], *, reads: bool = False) -> Request:
         """Put a request on its way."""
-        request = Request(apply, self.now, reads)
+        request = Request(apply, self.now, self.running(), reads)
         self._requests.append(request)
         return request
 
@@ -232,7 +234,7 @@ class World:
             faults += [(weights["crash"], partial(self._crash, process)) for process in mortal]
         if budget.stalls:
             able = [one for one in self._processes if one.until is None and one.run and self.now >= one.stalled_until]
-            faults += [(weights["stall"], partial(self._stall, process)) for process in able]
+            faults += [(weights["stall"], partial(self._stall, process, seconds)) for process in able for seconds in STALLS]
         for request in self._requests:
             lost = budget.lost_searches if request.reads else budget.timeouts
             if lost and not request.answered and not request.given_up:
@@ -273,12 +275,16 @@ class World:
 
     def _give_up(self, request: Request) -> None:
         self.trace.append("a reply is given up")
-        request.given_up = True
         if request.reads:
             self.budget.lost_searches -= 1
-            request.dead = True
         else:
             self.budget.timeouts -= 1
+        self._orphan(request)
+
+    def _orphan(self, request: Request) -> None:
+        """Nobody waits for the answer any more; a write may land all the same."""
+        request.given_up = True
+        request.dead = request.reads
         if request.landed:
             request.settled_at = self.now
 
@@ -292,12 +298,15 @@ class World:
         self.trace.append(f"{process.name} is killed")
         self._unwind(process)
         self._remove(process)
+        for request in self._requests:
+            if request.sender == process.name and not request.answered and not request.given_up:
+                self._orphan(request)
         process.start()
 
-    def _stall(self, process: _Process) -> None:
+    def _stall(self, process: _Process, seconds: float) -> None:
         self.budget.stalls -= 1
-        self.trace.append(f"{process.name} is stopped for {STALL:g} s")
-        process.stalled_until = self.now + STALL
+        self.trace.append(f"{process.name} is stopped for {seconds:g} s")
+        process.stalled_until = self.now + seconds
 
     def _unwind(self, process: _Process) -> None:
         if process.run:  # It has begun: unwind it where it stands.

@@ -151,6 +151,7 @@ class Tour:
                 relay.end()
             self._proof(traffic)
             self._way_back(traffic)
+        traffic.tally.require_sound()
 
     def compare(self) -> None:
         """Ask both stores the same."""
@@ -270,7 +271,8 @@ class Tour:
             table.add_row(f"in {mode}", f"{ours:,}", f"{theirs:,}", f"{median:.1f}")
         self._console.print()
         self._console.print(table)
-        self._say(f"{traffic.tally.done(LOOKED):,} of them {LOOKED}: 0 missed. Searches and writes that failed: 0.")
+        looked, faults = traffic.tally.done(LOOKED), traffic.tally.faults
+        self._say(f"{looked:,} of them {LOOKED}, and saw it right. Calls that failed, and wrong answers: {faults}.")
 
     def _say(self, *lines: str) -> None:
         for line in lines:

@@ -86,6 +86,12 @@ class Tally:
         with self._mutex:
             self._faults.append(what)
 
+    @property
+    def faults(self) -> int:
+        """How many calls failed, and how many answers were wrong."""
+        with self._mutex:
+            return len(self._faults)
+
     def done(self, what: str) -> int:
         """Return how often something went well."""
         with self._mutex:

@@ -294,6 +294,12 @@ class MemoryGraph:
         keys = sorted(key for key in self._graph.items if _within(key, after, range_.until))[:limit]
         return self._page(keys, keys[-1] if keys else None, exhausted=len(keys) < limit)
 
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """See `Source`."""
+        del spec
+        self._pause("look for items")
+        return [key for key in keys if key not in self._graph.items]
+
     # --- what all of it stands on
 
     def items(self) -> Mapping[Key, Values]:

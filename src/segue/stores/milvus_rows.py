@@ -77,6 +77,13 @@ class MilvusRows:
             found = found + page
         return found
 
+    def own(self, after: Key | None, limit: int) -> list[Key]:
+        """Return keys of rows that Segue wrote, the next behind a key in order: in a dynamic layout others may write, too."""
+        chosen = self._within(after, None)
+        if self._layout.dynamic:
+            chosen = f"{chosen} and exists {HASH_FIELD}"
+        return self._ask(chosen, [self._key], limit=limit).result().keys
+
     def behind(self, places: Sequence[Key | None], limit: int) -> Listing:
         """See `SinkSide`."""
         return _Keys([self._ask(self._within(place, None), [self._key], limit=limit) for place in places])

@@ -21,6 +21,7 @@ from segue.model import Field, FieldType, Key, Layout, Rows
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Ack, IndexProgress
 from segue.stores.milvus_connection import MilvusConnection
+from segue.stores.milvus_rows import PAGE_KEYS, MilvusRows
 from segue.stores.milvus_wire import DATA_TYPES, upsert_request
 
 LONG_SECONDS = 3_600.0
@@ -121,6 +122,10 @@ class MilvusSink:
             state = self._client.get_load_state(layout.name, timeout=self._seconds)
             if state["state"] != LoadState.Loaded:
                 self._client.load_collection(layout.name, timeout=LONG_SECONDS)
+
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """See `Sink`."""
+        return MilvusRows(self._connection, layout).own(after, min(limit, PAGE_KEYS))
 
     def count(self, layout: Layout) -> int:
         """See `Sink`. Needs a loaded collection."""
