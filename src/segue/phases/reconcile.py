@@ -60,6 +60,9 @@ WINDOW_ROWS = 100
 
 SECOND_LOOK_SECONDS = 0.5
 SHOWN = 50
+MOST_MOVING = 0.01
+"""Keys without a verdict, as a share of those with one, beyond which nothing is called clean."""
+
 RELAYED_A_SECOND = 500
 """Keys that a relay is taken to make equal in a second, for how long it is waited for."""
 
@@ -157,14 +160,16 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """The share of the compared keys that are equal now; 1 where there was nothing to compare."""
+        """The share of the compared keys that are equal now; 1 where there was nothing to compare, 0 where all of it moved."""
         compared = self.tally.compared
-        return (self.tally.matched + len(self.repaired)) / compared if compared else 1.0
+        if not compared:
+            return 0.0 if self.moving else 1.0
+        return (self.tally.matched + len(self.repaired)) / compared
 
     @property
     def clean(self) -> bool:
-        """Whether nothing differs, or all that did is repaired."""
-        return self.tally.differing <= len(self.repaired)
+        """Whether nothing differs, or all that did is repaired; and hardly a key was left without a verdict."""
+        return self.tally.differing <= len(self.repaired) and len(self.moving) <= MOST_MOVING * self.tally.compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,10 +449,10 @@ class Reconcile:
         until = self._clock() + self._job.settle_seconds
         account = _Account(found.tally, dict(found.differing), list(found.shown))
         self._look_at(account, found.moving)
-        while account.suspects and self._clock() < until:
+        while account.suspects and self._clock() < until and not self._stop.is_set():
             self._second_look(account)
-            if self._stop.is_set():
-                raise _stopped()
+        if self._stop.is_set():
+            raise _stopped()
         return account.as_compared()
 
     def _parts(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
@@ -492,6 +497,8 @@ class Reconcile:
                 self._sides.marks.mark(part)
             left = self._until_relayed(keys)
         equal = self._equal([key for key in keys if key not in left])
+        if self._stop.is_set():
+            raise _stopped()
         notes = [f"{len(keys):,} keys were {'marked for the relay' if plan.remarked else 'copied again or deleted'}"]
         if left:
             notes.append(
