@@ -81,7 +81,7 @@ def bring(place: Workplace, mode: str) -> None:
         return
     ends = [place.segue("mode", "set", "dual_write")]
     if mode != "dual_write":
-        ends += [place.migrate(), place.segue("relay", "--until-drained")]
+        ends += [place.migrate(), place.segue("relay", "--until-drained"), place.segue("validate")]
         time.sleep(1.1)
         ends += [place.segue("mode", "set", "shadow_milvus")]
     if mode == "hybrid":
