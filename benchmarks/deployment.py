@@ -209,7 +209,7 @@ def fallbacks(registry: CollectorRegistry) -> int:
     return int(sum(one.value for one in samples if one.name == "segue_search_fallbacks_total"))
 
 
-def await_equal(store: DualWriteStore, seconds: float = 60.0) -> None:
+def await_equal(store: DualWriteStore, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the relay has left nothing dirty.
 
     Raises:

@@ -146,7 +146,7 @@ class _Run:
 
     def _write(self) -> None:
         watched = max(1, self._rate // WATCHED_PER_SECOND)
-        while (number := next(self._numbers)) < len(self._vectors):
+        while (number := next(self._numbers)) < len(self._vectors) and time.perf_counter() - self._began < SECONDS:
             time.sleep(max(0.0, self._began + number / self._rate - time.perf_counter()))
             key = f"{self._prefix}{number:06d}"
             item = Item(key, self._vectors[number], {"title": key, "year": 2026, "score": 0.5})
