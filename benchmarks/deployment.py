@@ -190,7 +190,7 @@ class Deployment:
                 yield psutil.Process(process.pid)
             finally:
                 process.terminate()
-                process.wait(60)
+                process.wait(300)
 
     @contextmanager
     def store(self) -> Iterator[tuple[DualWriteStore, CollectorRegistry]]:
