@@ -14,7 +14,7 @@ import numpy as np
 
 from deployment import COLLECTION, Deployment, await_equal
 from latencies import Latencies
-from measuring import Window
+from measuring import Sample, Window
 from report import markdown
 from segue import DualWriteStore, Item, StorageMode
 from segue.sandbox import Endpoint
@@ -45,7 +45,7 @@ class Lag:
         write: The writes themselves.
         acknowledged: From the mark to Milvus's acknowledgement, by Neo4j's clock, every write.
         searchable: From the write's return to the first answer of a search at the Bounded level that holds it, some writes.
-        relay_us: CPU of the relay a write, in microseconds.
+        relay_us, neo4j_us, milvus_us: CPU of each a write, in microseconds.
         others: Share of the machine that others used.
     """
 
@@ -54,19 +54,33 @@ class Lag:
     acknowledged: Latencies
     searchable: Latencies
     relay_us: float
+    neo4j_us: float
+    milvus_us: float
     others: float
 
 
 def table(found: Sequence[Lag]) -> str:
     """Return it as a Markdown table."""
-    head = ["writes/s", "reached", "write p50", "acknowledged p50", "p99", "searchable p50", "p99", "relay µs", "others"]
+    head = [
+        "writes/s",
+        "reached",
+        "write p50",
+        "acknowledged p50",
+        "p99",
+        "searchable p50",
+        "p99",
+        "relay µs",
+        "Neo4j µs",
+        "Milvus µs",
+        "others",
+    ]
     rows = [
         [
             str(one.wanted),
             f"{one.write.per_second:.0f}",
             f"{one.write.p50:.1f}",
             *(f"{value:,.0f}" for seen in (one.acknowledged, one.searchable) for value in (seen.p50, seen.p99)),
-            f"{one.relay_us:,.0f}",
+            *(f"{value:,.0f}" for value in (one.relay_us, one.neo4j_us, one.milvus_us)),
             f"{one.others:.0%}",
         ]
         for one in found
@@ -92,7 +106,7 @@ def measure(live: Deployment, servers: Mapping[str, Endpoint], rates: Sequence[i
             await_equal(store)
             sample = window.sample("lag", len(run.taken))
             relay_us = (sum(relay.cpu_times()[:2]) - before) * 1e6 / len(run.taken)
-            found.append(run.found(relay_us, sample.others))
+            found.append(run.found(relay_us, sample))
             live.announce(
                 f"{rate} writes/s: acknowledged after {found[-1].acknowledged.p50:.0f} ms,"
                 f" searchable after {found[-1].searchable.p50:.0f} ms"
@@ -140,7 +154,7 @@ class _Run:
         await_equal(self._store)
         self._collect()
 
-    def found(self, relay_us: float, others: float) -> Lag:
+    def found(self, relay_us: float, sample: Sample) -> Lag:
         """Return what it came to."""
         acknowledged, searchable = list(self._acknowledged.values()), self._searchable
         return Lag(
@@ -149,7 +163,9 @@ class _Run:
             Latencies.of(acknowledged, self._wall),
             Latencies.of(searchable, self._wall),
             relay_us,
-            others,
+            sample.neo4j_us,
+            sample.milvus_us,
+            sample.others,
         )
 
     def _write(self) -> None:
