@@ -190,7 +190,7 @@ class Deployment:
                 yield psutil.Process(process.pid)
             finally:
                 process.terminate()
-                process.wait(60)
+                process.wait(300)
 
     @contextmanager
     def store(self) -> Iterator[tuple[DualWriteStore, CollectorRegistry]]:
@@ -209,7 +209,7 @@ def fallbacks(registry: CollectorRegistry) -> int:
     return int(sum(one.value for one in samples if one.name == "segue_search_fallbacks_total"))
 
 
-def await_equal(store: DualWriteStore, seconds: float = 60.0) -> None:
+def await_equal(store: DualWriteStore, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the relay has left nothing dirty.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -116,6 +117,8 @@ def _print(part: Part) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still takes its servers down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except SegueError as fault:

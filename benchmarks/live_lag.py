@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deployment import COLLECTION, Deployment, await_equal
 from latencies import Latencies
-from measuring import Window
+from measuring import Sample, Window
 from report import markdown
 from segue import DualWriteStore, Item, StorageMode
 from segue.sandbox import Endpoint
@@ -22,10 +22,11 @@ from segue.sandbox import Endpoint
 RATES = (10, 100, 300)
 SECONDS = 20.0
 THREADS = 8
-WATCHED_PER_SECOND = 20
-"""Writes a second that are looked for in Milvus; of each write, Neo4j tells when it was acknowledged."""
+WATCHED = 2
+"""Writes that are looked for in Milvus at a time, lest the looking takes what it measures; of every write, Neo4j tells when it
+was acknowledged."""
 
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.02
 COLLECT_SECONDS = 4.0
 """Between readings of the acknowledgements; closed marks are deleted a window (6.5 s) after theirs."""
 
@@ -44,7 +45,7 @@ class Lag:
         write: The writes themselves.
         acknowledged: From the mark to Milvus's acknowledgement, by Neo4j's clock, every write.
         searchable: From the write's return to the first answer of a search at the Bounded level that holds it, some writes.
-        relay_us: CPU of the relay a write, in microseconds.
+        relay_us, neo4j_us, milvus_us: CPU of each a write, in microseconds.
         others: Share of the machine that others used.
     """
 
@@ -53,19 +54,33 @@ class Lag:
     acknowledged: Latencies
     searchable: Latencies
     relay_us: float
+    neo4j_us: float
+    milvus_us: float
     others: float
 
 
 def table(found: Sequence[Lag]) -> str:
     """Return it as a Markdown table."""
-    head = ["writes/s", "reached", "write p50 ms", "acknowledged p50", "p99", "searchable p50", "p99", "relay µs", "others"]
+    head = [
+        "writes/s",
+        "reached",
+        "write p50",
+        "acknowledged p50",
+        "p99",
+        "searchable p50",
+        "p99",
+        "relay µs",
+        "Neo4j µs",
+        "Milvus µs",
+        "others",
+    ]
     rows = [
         [
             str(one.wanted),
             f"{one.write.per_second:.0f}",
             f"{one.write.p50:.1f}",
             *(f"{value:,.0f}" for seen in (one.acknowledged, one.searchable) for value in (seen.p50, seen.p99)),
-            f"{one.relay_us:,.0f}",
+            *(f"{value:,.0f}" for value in (one.relay_us, one.neo4j_us, one.milvus_us)),
             f"{one.others:.0%}",
         ]
         for one in found
@@ -91,12 +106,19 @@ def measure(live: Deployment, servers: Mapping[str, Endpoint], rates: Sequence[i
             await_equal(store)
             sample = window.sample("lag", len(run.taken))
             relay_us = (sum(relay.cpu_times()[:2]) - before) * 1e6 / len(run.taken)
-            found.append(run.found(relay_us, sample.others))
+            found.append(run.found(relay_us, sample))
             live.announce(
                 f"{rate} writes/s: acknowledged after {found[-1].acknowledged.p50:.0f} ms,"
                 f" searchable after {found[-1].searchable.p50:.0f} ms"
             )
     return found
+
+
+class _Watched(NamedTuple):
+    """A write that is looked for."""
+
+    vector: list[float]
+    since: float
 
 
 class _Run:
@@ -110,7 +132,7 @@ class _Run:
         self._vectors = np.random.default_rng(rate).normal(size=(int(rate * SECONDS), live.dimension)).astype(np.float32)
         self._numbers = count()
         self._mutex = threading.Lock()
-        self._unseen: dict[str, float] = {}
+        self._unseen: dict[str, _Watched] = {}
         self._done = threading.Event()
         self._wall = 0.0
         self.taken: list[float] = []
@@ -132,7 +154,7 @@ class _Run:
         await_equal(self._store)
         self._collect()
 
-    def found(self, relay_us: float, others: float) -> Lag:
+    def found(self, relay_us: float, sample: Sample) -> Lag:
         """Return what it came to."""
         acknowledged, searchable = list(self._acknowledged.values()), self._searchable
         return Lag(
@@ -141,12 +163,13 @@ class _Run:
             Latencies.of(acknowledged, self._wall),
             Latencies.of(searchable, self._wall),
             relay_us,
-            others,
+            sample.neo4j_us,
+            sample.milvus_us,
+            sample.others,
         )
 
     def _write(self) -> None:
-        watched = max(1, self._rate // WATCHED_PER_SECOND)
-        while (number := next(self._numbers)) < len(self._vectors):
+        while (number := next(self._numbers)) < len(self._vectors) and time.perf_counter() - self._began < SECONDS:
             time.sleep(max(0.0, self._began + number / self._rate - time.perf_counter()))
             key = f"{self._prefix}{number:06d}"
             item = Item(key, self._vectors[number], {"title": key, "year": 2026, "score": 0.5})
@@ -156,28 +179,23 @@ class _Run:
             with self._mutex:
                 self.taken.append(now - before)
                 self._wall = now - self._began
-                if number % watched == 0:
-                    self._unseen[key] = now
+                if len(self._unseen) < WATCHED:
+                    self._unseen[key] = _Watched(self._vectors[number].tolist(), now)
 
     def _watch(self) -> None:
-        """Look for all writes that are watched and not seen yet, in one search at a time."""
+        """Look for the writes that are watched and not seen yet, in one search at a time."""
         while not self._done.is_set() or self._unseen:
             with self._mutex:
                 unseen = dict(self._unseen)
             if unseen:
-                listed = ", ".join(f"'{key}'" for key in unseen)
-                (hits,) = self._live.client.search(
-                    COLLECTION,
-                    [self._vectors[0].tolist()],
-                    filter=f"id in [{listed}]",
-                    limit=len(unseen),
-                    consistency_level="Bounded",
-                )
+                asked = [watched.vector for watched in unseen.values()]
+                found = self._live.client.search(COLLECTION, asked, limit=1, consistency_level="Bounded")
                 now = time.perf_counter()
-                for hit in hits:
-                    self._searchable.append(now - unseen[hit["id"]])
-                    with self._mutex:
-                        del self._unseen[hit["id"]]
+                for (key, watched), hits in zip(unseen.items(), found, strict=True):
+                    if hits and hits[0]["id"] == key:
+                        self._searchable.append(now - watched.since)
+                        with self._mutex:
+                            del self._unseen[key]
             time.sleep(LOOK_SECONDS)
 
     def _collect(self) -> None:

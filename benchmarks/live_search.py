@@ -33,7 +33,7 @@ QUERIES = 50
 OPEN = 1_000
 """Marks that stand between a reader and Milvus in the last session."""
 
-WIDTHS = (10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1_200, 1_600)
+WIDTHS = (10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600, 800, 1_200, 1_600)
 """What Neo4j's index is asked for, and Milvus's ef: the first that reaches the recall is taken."""
 
 NEO4J, MILVUS, STORE, BOUNDED = "Neo4j's index", "MilvusClient.search", "store.search", "store.search, bounded"

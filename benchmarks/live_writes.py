@@ -23,19 +23,25 @@ WARM_UP_SECONDS = 0.5
 POOL = 1_000
 """Different vectors that are written."""
 
-PLAIN = "plain"
+TURNS = 4
+"""How often contenders that need the same setting take turns within a round."""
+
+PLAIN, PLAIN_BESIDE = "plain", "plain, in dual_write"
+BY_STORE, MARKING, TRIGGERED = "store, neo4j_only", "store, dual_write", "plain, trigger"
+
+RIVALS = {BY_STORE: PLAIN, MARKING: PLAIN_BESIDE, TRIGGERED: PLAIN}
+"""What each is held against: the plain write of the same turns; for the trigger, which all writes meet, that of the round."""
 
 _MERGE = f"MERGE (n:{items.LABEL} {{id: $id}}) SET n.embedding = $vector, n += $properties"
 
 
 @dataclass(frozen=True, slots=True)
-class _Contender:
-    """One way to write, and what must be so meanwhile."""
+class _Setting:
+    """What must be so while its contenders write."""
 
-    name: str
     mode: StorageMode
     by_trigger: bool
-    write: Callable[[Item], object]
+    contenders: Mapping[str, Callable[[Item], object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Writes:
             for name, rounds in by_name.items():
                 cost = self.cost[threads][name]
                 rate = Spread.of([one.per_second for one in rounds]).text(",.0f")
-                rows.append([name, str(threads), rate, *cells(rounds), self._p50(threads, name).text(".2f")])
+                rows.append([name, str(threads), rate, *cells(rounds), self._times(threads, name)])
                 rows[-1] += [f"{Spread.of([one.client_us for one in cost]).median:,.0f}"]
                 rows[-1] += [f"{Spread.of([one.neo4j_us for one in cost]).median:,.0f}"]
                 rows[-1] += [f"{Spread.of([one.others for one in cost]).median:.0%}"]
@@ -62,7 +68,7 @@ class Writes:
     def aims(self) -> list[Aim]:
         """Return the aims of everything that marks."""
         found = []
-        for name in (name for name in next(iter(self.found.values())) if name != PLAIN):
+        for name in RIVALS:
             for threads in self.found:
                 what = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
                 found.append(at_most(f"p50 of {what}", 1.3, self._p50(threads, name), ".2f", " times plain"))
@@ -79,62 +85,80 @@ class Writes:
             for threads, by_name in self.found.items()
         }
 
+    def _times(self, threads: int, name: str) -> str:
+        return self._p50(threads, name).text(".2f") if name in RIVALS else ""
+
     def _p50(self, threads: int, name: str) -> Spread:
-        return ratio(self.found[threads][name], self.found[threads][PLAIN], lambda one: one.p50)
+        return ratio(self.found[threads][name], self.found[threads][RIVALS[name]], lambda one: one.p50)
 
     def _rate(self, threads: int, name: str) -> Spread:
-        return ratio(self.found[threads][name], self.found[threads][PLAIN], lambda one: one.per_second)
+        return ratio(self.found[threads][name], self.found[threads][RIVALS[name]], lambda one: one.per_second)
 
 
 def measure(live: Deployment, servers: Mapping[str, Endpoint], rounds: int, seconds: float) -> Writes:
-    """Let the contenders take turns, each round beginning with another one. No relay runs: the write is what is measured.
+    """Go through the settings in every round, forwards and backwards. No relay runs: the write is what is measured.
 
     Leaves the deployment in `neo4j_only`.
     """
+    live.set_mode(StorageMode.NEO4J_ONLY)
     with live.store() as (store, _):
 
-        def write_plainly(item: Item) -> None:
+        def plainly(item: Item) -> None:
             live.driver.execute_query(
                 _MERGE, id=item.key, vector=item.vector, properties=dict(item.properties), database_=DATABASE
             )
 
-        def write_by_store(item: Item) -> None:
+        def by_store(item: Item) -> None:
             store.upsert([item])
 
-        contenders = [
-            _Contender(PLAIN, StorageMode.NEO4J_ONLY, False, write_plainly),
-            _Contender("store, neo4j_only", StorageMode.NEO4J_ONLY, False, write_by_store),
-            _Contender("store, dual_write", StorageMode.DUAL_WRITE, False, write_by_store),
-            _Contender("plain, trigger", StorageMode.NEO4J_ONLY, True, write_plainly),
+        settings = [
+            _Setting(StorageMode.DUAL_WRITE, False, {PLAIN_BESIDE: plainly, MARKING: by_store}),
+            _Setting(StorageMode.NEO4J_ONLY, False, {PLAIN: plainly, BY_STORE: by_store}),
+            _Setting(StorageMode.NEO4J_ONLY, True, {TRIGGERED: plainly}),
         ]
+        names = [name for setting in settings for name in setting.contenders]
+        found: dict[int, dict[str, list[Latencies]]] = {threads: {name: [] for name in names} for threads in THREADS}
+        cost: dict[int, dict[str, list[Sample]]] = {threads: {name: [] for name in names} for threads in THREADS}
         source = _Stream(live)
-        found: dict[int, dict[str, list[Latencies]]] = {number: {one.name: [] for one in contenders} for number in THREADS}
-        cost: dict[int, dict[str, list[Sample]]] = {number: {one.name: [] for one in contenders} for number in THREADS}
         for number in range(rounds):
-            first = number % len(contenders)
-            for one in [*contenders[first:], *contenders[:first]]:
-                _set_up(live, one)
+            for setting in settings if number % 2 == 0 else reversed(settings):
+                live.capture(by_trigger=setting.by_trigger)
+                live.set_mode(setting.mode)
                 for threads in THREADS:
                     streams = [source.items(thread) for thread in range(threads)]
-                    work = _work(one.write, streams)
-                    on_threads(work, threads, WARM_UP_SECONDS)
-                    with Window(servers) as window:
-                        latencies = on_threads(work, threads, seconds)
-                    found[threads][one.name].append(latencies)
-                    cost[threads][one.name].append(window.sample(one.name, latencies.calls))
-                    live.announce(
-                        f"round {number + 1}/{rounds}: {one.name}, {threads} threads:"
-                        f" {latencies.per_second:,.0f} writes/s, p50 {latencies.p50:.2f} ms"
-                    )
+                    taken = _in_turns(setting, streams, seconds / TURNS, servers, cost[threads])
+                    for name, latencies in taken.items():
+                        found[threads][name].append(latencies)
+                        live.announce(
+                            f"round {number + 1}/{rounds}: {name}, {threads} threads:"
+                            f" {latencies.per_second:,.0f} writes/s, p50 {latencies.p50:.2f} ms"
+                        )
         live.capture(by_trigger=False)
         live.set_mode(StorageMode.NEO4J_ONLY)
     return Writes(found, cost)
 
 
-def _set_up(live: Deployment, one: _Contender) -> None:
-    if live.mode is not one.mode:
-        live.set_mode(one.mode)
-    live.capture(by_trigger=one.by_trigger)
+def _in_turns(
+    setting: _Setting,
+    streams: list[Iterator[Item]],
+    seconds: float,
+    servers: Mapping[str, Endpoint],
+    cost: Mapping[str, list[Sample]],
+) -> dict[str, Latencies]:
+    """Let the contenders of a setting write by turns, after a warm-up of each."""
+    works = {name: _work(write, streams) for name, write in setting.contenders.items()}
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    walls = dict.fromkeys(works, 0.0)
+    for work in works.values():
+        on_threads(work, len(streams), WARM_UP_SECONDS)
+    for turn in range(TURNS):
+        for name in works if turn % 2 == 0 else reversed(works):
+            with Window(servers) as window:
+                seen, wall = on_threads(works[name], len(streams), seconds)
+            taken[name] += seen
+            walls[name] += wall
+            cost[name].append(window.sample(name, len(seen)))
+    return {name: Latencies.of(taken[name], walls[name]) for name in works}
 
 
 def _work(write: Callable[[Item], object], streams: list[Iterator[Item]]) -> Callable[[int], object]:
