@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -190,7 +191,7 @@ def test_from_every_mode_with_readers_and_writers(place: Workplace, monkeypatch:
     assert statuses(ended) == {"mode": "already" if mode == "neo4j_only" else "done", **steps}
     assert (one["before"], one["mode"], one["late"]) == (mode, "neo4j_only", [])
     assert 0 <= one["reads_on_neo4j_seconds"] < 5
-    assert "users were on the old path again after" in place.segue("rollback", "--confirm").out
+    assert "users are on the old path, and were before" in place.segue("rollback", "--confirm").out
     assert (ended.data["verb"], ended.data["status"]) == ("rollback", "ok")
     assert (again.code, statuses(again)["mode"]) == (0, "already")
     if mode != "neo4j_only":
@@ -233,6 +234,15 @@ def test_with_milvus_the_relay_and_the_state_file_down(place: Workplace, monkeyp
     assert 'c = MilvusClient("http://127.0.0.1:1", token=os.environ.get("MILVUS_TOKEN", "")' in deleting.err
     assert f'c.drop_alias("{place.collection}"); c.drop_collection("{place.collection}_v1")' in deleting.err
     assert place.client.has_collection(place.collection)
+
+
+def test_it_says_after_how_long_users_were_back(place: Workplace) -> None:
+    """For people: one sentence with the seconds, and a line for each step."""
+    assert place.segue("mode", "set", "dual_write").code == 0
+    ended = place.segue("rollback", "--confirm")
+    assert ended.code == 0, ended.err
+    assert re.search(r"users were on the old path again after \d+\.\d s", ended.out)
+    assert re.search(r": mode: done \(\d+\.\d s\): dual_write → neo4j_only, epoch 2\n", ended.err)
 
 
 def test_with_an_instance_that_hangs(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
