@@ -339,13 +339,22 @@ def test_without_a_vector_index_it_says_how_to_make_one(place: Workplace) -> Non
 def test_what_neo4j_did_not_do_is_left_to_a_command(place: Workplace) -> None:
     """With Neo4j away nothing can be changed; the printed statement does the very same by hand."""
     assert place.segue("mode", "set", "dual_write").code == 0
-    write = "MATCH (c:SegueControl {collection: $name}) SET c.mode = 'turbo'"
-    place.rows(write, name=place.collection)
-    ended = rollback(place)
+    ended = rollback(place, NEO4J_URI="bolt://127.0.0.1:1")
     assert ended.code == 1
     command = next(step["by_hand"][0] for step in ended.data["steps"] if step["name"] == "mode")
-    assert command.startswith(f"cypher-shell -a {place.neo4j.uri} -u {place.neo4j.username} -d neo4j ")
+    assert command.startswith(f"cypher-shell -a bolt://127.0.0.1:1 -u {place.neo4j.username} -d neo4j ")
     place.rows(command.split("-d neo4j ")[1].strip("'"))
     assert (control(place)["mode"], control(place)["epoch"]) == ("neo4j_only", 2)
     assert "library_token" not in control(place)
     assert rollback(place).code == 0
+
+
+@pytest.mark.parametrize("damage", ["c.mode = 'turbo'", "c.mode = 'turbo', c.epoch = 'many'", "c.mode = null, c.epoch = null"])
+def test_a_control_node_that_somebody_broke(place: Workplace, damage: str) -> None:
+    """Written by hand, it says nothing that can be acted by: the same one command sets it right."""
+    assert place.segue("mode", "set", "dual_write").code == 0
+    place.rows(f"MATCH (c:SegueControl {{collection: $name}}) SET {damage}", name=place.collection)
+    ended = rollback(place)
+    assert ended.code == 0, ended.err
+    mode = place.segue("mode", "show", "--format", "json").data["collections"][0]["mode"]
+    assert mode == "neo4j_only"
