@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,15 @@ request_timeout_seconds = {request_seconds}
 [milvus]
 uri = "{milvus}"
 token = "{token}"
-request_timeout_seconds = 3
+request_timeout_seconds = 2
 [state]
 path = "{state}"
 [relay]
-landing_seconds = 4
-lease_seconds = 6
+landing_seconds = 6
+lease_seconds = 8
 drain_seconds = 2
 {sections}
 [search]
-visible_seconds = 2
-fence_seconds = 2
-slack_seconds = 0.2
 {search}
 [[collections]]
 name = "{collection}"
@@ -65,6 +62,9 @@ year = "integer"
 tags = "json"
 """
 
+TIMES = {"visible_seconds": 2, "fence_seconds": 2, "slack_seconds": 0.2}
+"""The read fence's, short where no test says otherwise; what was written is visible a third of a second later."""
+
 Row = tuple[tuple[float, ...], str | None, int | None]
 """An item as either store has it: its vector as float32, its title, its year."""
 
@@ -76,9 +76,14 @@ def vector(number: float) -> NDArray[np.float32]:
 
 @dataclass
 class Shop:
-    """One collection of one workplace, with a vector index; `open` gives what an application holds."""
+    """One collection of one workplace, with a vector index; `open` gives what an application holds.
+
+    Attributes:
+        times: Settings of [search] in every configuration file.
+    """
 
     place: Workplace
+    times: Mapping[str, float] = field(default_factory=dict)
 
     def configure(
         self,
@@ -104,7 +109,7 @@ class Shop:
                 label=place.label,
                 request_seconds=request_seconds,
                 sections=sections,
-                search="\n".join(f"{setting} = {value}" for setting, value in search.items()),
+                search="\n".join(f"{setting} = {value}" for setting, value in {**TIMES, **self.times, **search}.items()),
             ),
             encoding="utf-8",
         )
@@ -126,7 +131,8 @@ class Shop:
             yield store
 
     def load(self, items: int) -> None:
-        """Create the constraint, the vector index, and items k000, k001 and so on."""
+        """Write segue.toml; create the constraint, the vector index, and items k000, k001 and so on."""
+        self.configure()
         place = self.place
         place.rows(f"CREATE CONSTRAINT `{place.collection}_key` FOR (n:LABEL) REQUIRE n.id IS UNIQUE")
         # Without quantization Neo4j's scores are exact, so that answers can be compared to the last digit.

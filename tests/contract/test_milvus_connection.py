@@ -35,6 +35,8 @@ from .sinks import Filled, layout_of, rows_of, scratch
         (grpc.StatusCode.UNAVAILABLE, "[delete] Retry timeout: 5.0s, failed to connect to all addresses", StoreUnavailable),
         (10001, "syncTimestamp Failed:context deadline exceeded", StoreTimeout),
         (65535, "proxy TaskCondition context Done", StoreTimeout),
+        (65535, "attempt #0: stack trace: stack_trace.go:51\nattempt #1: session not found->datanode-1", StoreUnavailable),
+        (65535, "attempt #1: rpc error: desc = node not match[expectedNodeID=1][actualNodeID=2]", StoreUnavailable),
         (1100, "the length (514) of 0th string exceeds max length (512)", DataError),
         (65535, "the length(5) of float data should divide the dim(4)", DataError),
         (1100, "field author: check failed, the length exceeds the maximum", DataError),

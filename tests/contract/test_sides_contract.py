@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from segue.errors import DataError
 from segue.model import CarriedProperty, Key, KeyType, Metric, PropertyType, Range, Reason, Rows, SourceSpec
 from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, VERSION_FIELD
 from segue.ports import SinkSide, SourceSide
@@ -184,8 +185,9 @@ def test_keys_are_listed_in_order_and_behind_places(filled: Filled) -> None:
     ordered = sorted(keys)
     assert side.keys("listing ", "listing \U0010ffff") == ordered
     assert side.keys(ordered[1], ordered[3]) == ordered[2:4]
-    assert side.behind(["listing ", ordered[2]], 2) == [*ordered[:2], *ordered[3:5]]
-    assert len(side.behind([None], 1)) == 1
+    assert side.behind(["listing ", ordered[2]], 2).result() == [*ordered[:2], *ordered[3:5]]
+    assert len(side.behind([None], 1).result()) == 1
+    assert side.count().result() >= len(keys)
 
 
 def test_integer_keys_are_listed(filled: Filled) -> None:
@@ -212,6 +214,25 @@ def test_keys_with_several_rows_are_told(filled: Filled) -> None:
     assert sorted(read.keys) == sorted(keys)
     assert len(read.vectors) == len(read.columns["title"]) == 40
     assert side.keys("side-30", "side-31") == sorted(keys)
+
+
+@pytest.mark.parametrize("filled", [pytest.param("milvus", marks=pytest.mark.service)], indirect=True)
+def test_rows_too_large_for_one_answer_come_all_the_same(filled: Filled) -> None:
+    """Six hundred rows of 125 kB are more than an answer holds."""
+    keys = keys_of("text", 40_000, 600)
+    layout = filled.layout("text")
+    loose = orjson.dumps({"large": "y" * 60_000})
+    for start in range(0, 600, 200):
+        rows = rows_of(layout, keys[start : start + 200], title=["x" * 65_000] * 200, properties=[loose] * 200, salt=start)
+        filled.place.sink.upsert(layout, rows).result()
+    side = sink_side(filled, "text")
+    assert isinstance(side, MilvusRows)
+    with pytest.raises(DataError):
+        side.under(keys, ["title", "properties"]).result()
+    read, several = side.rows(keys, whole=True).result()
+    assert (sorted(read.keys), several) == (sorted(keys), {})
+    assert len(read.vectors) == 600
+    assert {len(title) for title in read.columns["title"]} == {65_000}
 
 
 def _as_row(filled: Filled, key: Key) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Plot:
     Attributes:
         budget: The faults that may happen, in the order of `Budget`.
         begins: The mode at the start; the marks are captured, and in a mode that reads Milvus everything is copied already.
-        itinerary: What the operator does: a mode to set, or `COPY`.
+        itinerary: What the operator does: a mode to set, `COPY`, or seconds to wait.
         keys: What is written; each scene uses the first few of them.
         existing: How many of them are there at the start.
         writes: Each writer's writes, a key and whether there is an item afterwards; a number draws them. Once more after
@@ -122,7 +122,7 @@ class Plot:
         ranked: Whether a new version changes an item's rank.
         fixed_keys: Whether all keys are used.
         likelier: What happens so many times likelier than else.
-        lease: How long a relay's lease lasts; long where time passes fast, so that relays get something done.
+        lease: How long a relay's lease lasts; long where time passes fast and no relay is killed.
         pauses: How long a writer and a reader wait at most between two operations.
         again: Whether there are as many writes and searches again after every command of the operator.
         copy_takes: How long a batch of the copy is under way before it is sent.
@@ -130,7 +130,7 @@ class Plot:
 
     budget: tuple[int, int, int, int, int] = (2, 2, 1, 1, 1)
     begins: StorageMode = DUAL_WRITE
-    itinerary: tuple[StorageMode | str, ...] = (COPY,)
+    itinerary: tuple[StorageMode | str | float, ...] = (COPY,)
     keys: tuple[Key, ...] = ("a", "b", "c")
     existing: int = 2
     writes: tuple[int | tuple[tuple[Key, bool], ...], ...] = (4,)
@@ -343,23 +343,33 @@ class Scene:
     def _operate(self, _: str) -> None:
         while self.itinerary:
             self.world.pause("next command", rests=True)
-            todo = self.itinerary[0]
             try:
-                if isinstance(todo, StorageMode):
-                    self._set_mode(todo)
-                elif not self._copy():
-                    continue
+                is_done = self._carry_out(self.itinerary[0])
             except ModeRefused:
                 self.world.sleep(1)
             except RetryableError:
                 self.world.pause("try again", rests=True)
             else:
-                self.itinerary.pop(0)
-                if not self.plot.again:
-                    continue
-                for left, writes in zip(self.writes_left, self.plot.writes, strict=True):
-                    left.extend(self._drawn(writes))
-                self.searches_left = [left + more for left, more in zip(self.searches_left, self.plot.searches, strict=True)]
+                if is_done:
+                    self.itinerary.pop(0)
+                    self._refill()
+
+    def _carry_out(self, todo: StorageMode | str | float) -> bool:
+        """Do one thing; false when it is not done yet."""
+        if isinstance(todo, StorageMode):
+            self._set_mode(todo)
+        elif isinstance(todo, float):
+            self.world.sleep(todo)
+        else:
+            return self._copy()
+        return True
+
+    def _refill(self) -> None:
+        """Give the application as much to do as at the start."""
+        if self.plot.again:
+            for left, writes in zip(self.writes_left, self.plot.writes, strict=True):
+                left.extend(self._drawn(writes))
+            self.searches_left = [left + more for left, more in zip(self.searches_left, self.plot.searches, strict=True)]
 
     def _set_mode(self, mode: StorageMode) -> None:
         patience = Patience(1000, self.world.sleep, self.world.clock)

@@ -41,6 +41,7 @@ class Network:
         self._visible = visible
         self.copy_takes = 0.0
         self._landed: dict[Key, list[tuple[tuple[Row, ...], Request | None]]] = {}
+        self._is_made = False
 
     def field_names(self, name: str) -> frozenset[str] | None:
         """There is always the one collection."""
@@ -48,11 +49,12 @@ class Network:
         return frozenset()
 
     def find(self, layout: Layout) -> str | None:
-        """There is always the one collection."""
-        return layout.name
+        """Return the one collection, once somebody has made it or written to it."""
+        return layout.name if self._is_made or self._landed else None
 
     def create(self, layout: Layout) -> str:
-        """There is always the one collection."""
+        """Make the one collection."""
+        self._is_made = True
         return layout.name
 
     def upsert(self, layout: Layout, rows: Rows) -> _Reply:

@@ -10,7 +10,7 @@ import pytest
 from simulation.choices import Chance
 from simulation.scenes import COPY, DUAL_WRITE, HYBRID, NEO4J_ONLY, SHADOW, Build, Plot, Scene
 
-SEEDS = int(os.environ.get("SEGUE_SIMULATION_SEEDS", "300"))
+SEEDS = int(os.environ.get("SEGUE_SIMULATION_SEEDS", "200"))
 """How many runs of each plot; `make simulate` makes many more."""
 
 BLOCKS = 5
@@ -24,7 +24,16 @@ PLOTS = {
         begins=NEO4J_ONLY, itinerary=(*FORWARD, NEO4J_ONLY, *FORWARD), writes=(1,), searches=(2,), relays=1, keys=("a", "b")
     ),
     "fence": Plot(begins=HYBRID, itinerary=(), writes=(4,), searches=(6,), keys=("a", "b")),
-    "hurry": Plot(begins=HYBRID, itinerary=(), writes=(2,), searches=(5,), relays=1, likelier={"tick": 2}, lease=1000),
+    "hurry": Plot(
+        budget=(0, 2, 1, 1, 2),
+        begins=HYBRID,
+        itinerary=(),
+        writes=(2,),
+        searches=(5,),
+        relays=1,
+        likelier={"tick": 2},
+        lease=1000,
+    ),
     "ranks": Plot(
         begins=HYBRID, itinerary=(), keys=("a", "b"), fixed_keys=True, writes=(3,), searches=(5,), k=1, margin=1, ranked=True
     ),
@@ -60,3 +69,15 @@ def test_one_seed_replayed(name: str, tmp_path: Path) -> None:
     scene = Scene(PLOTS[name], Build(), Chance(int(os.environ["SEGUE_SIMULATION_SEED"])), tmp_path / "state.db")
     wrong = scene.play()
     assert not wrong, f"{wrong}\n" + "\n".join(scene.world.trace)
+
+
+def test_the_scenes_come_to_what_they_are_for(tmp_path: Path) -> None:
+    """Among a few seeds Milvus answers in every mode that reads it, processes die and stall, and requests land late."""
+    seen: set[str] = set()
+    for seed in range(30):
+        scene = Scene(PLOTS["modes"], Build(), Chance(seed), tmp_path / f"{seed}.db")
+        scene.play()
+        trace = "\n".join(scene.world.trace)
+        seen |= {sign for sign in ("'milvus')", "'neo4j')", "is killed", "is stopped", "lands late", "sweep") if sign in trace}
+
+    assert seen == {"'milvus')", "'neo4j')", "is killed", "is stopped", "lands late", "sweep"}

@@ -13,7 +13,7 @@ from simulation.scenes import COPY, DUAL_WRITE, HYBRID, NEO4J_ONLY, Build, Plot,
 SCHEDULES = int(os.environ.get("SEGUE_SIMULATION_SCHEDULES", "0"))
 """How many schedules of each scene are run, those with two departures after all with one; 0 runs just those with one."""
 
-LEAST = 500
+LEAST = 250
 """A scene with fewer schedules would have stopped exploring."""
 
 SMALL = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import FenceTimes, Instance, Key, Opened, OpenMark, Page, Rows
+from segue.model import FenceTimes, Instance, Key, Layout, Opened, OpenMark, Page, Rows
 from segue.pipelines.layouts import VERSION_FIELD
 from segue.ports import Looked
+from segue.ports.marking import NOTHING
 from segue.stores.memory_control import MemoryControl
 from segue.stores.memory_marks import _Mark
 from segue.stores.memory_serving import MemoryServing
@@ -36,8 +37,9 @@ def writes_milvus_directly(scene: Scene, store: DualWriteStore, key: Key, versio
 class ClearsUnconditionally(Graph):
     """The mark is cleared whatever was marked meanwhile."""
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
-        return super().acknowledge({key: self._graph.marks[key].ver for key in seen if key in self._graph.marks})
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
+        now = {key: self._graph.marks[key].ver for key in seen if key in self._graph.marks}
+        return super().acknowledge(now, quarantined)
 
 
 class NoClosingLook(Graph):
@@ -140,6 +142,13 @@ class Inserts(Network):
         return (*before, row)
 
 
+class ShowsNoKeys(Network):
+    """A new copy finds nothing that an earlier one left."""
+
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        return []
+
+
 class ReadsTheItemFirst(Graph):
     """The relay reads the item, and then the token."""
 
@@ -196,8 +205,8 @@ class StampsWhenSending(Graph):
         self.sent |= dict.fromkeys(looked.versions.values(), now)
         return looked
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
-        lags = super().acknowledge(seen)
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
+        lags = super().acknowledge(seen, quarantined)
         for mark in self._graph.marks.values():
             if mark.ver == mark.acked and mark.ver in self.sent:
                 mark.acked_at = self.sent[mark.ver]

@@ -150,6 +150,32 @@ def test_a_key_under_a_dirty_mark_is_in_motion_not_different(world: World) -> No
     assert found.clean
 
 
+def test_where_nothing_rests_nothing_is_clean(world: World) -> None:
+    """No relay and every key dirty: no difference, but no success either."""
+    world.capture()
+    world.graph.upsert({key: item(3, "new") for key in world.graph.items()})
+    found = world.run()
+    assert (found.tally.compared, len(found.moving), found.differing) == (0, 200, {})
+    assert (found.rate, found.clean) == (0.0, False)
+    world.relay()
+    assert world.run().clean
+
+
+def test_stopped_while_it_waits_for_moving_keys_it_gives_no_verdict(world: World) -> None:
+    """The ranges are recorded, and the same command goes on with what moved."""
+    world.capture()
+    world.graph.upsert({"k00003": item(3, "new")})
+    world.meanwhile = [lambda: None, world.stop.set]
+    with pytest.raises(Interrupted):
+        world.run()
+    world.stop.clear()
+    world.relay()
+    ranges = world.compared_ranges
+    found = world.run()
+    assert (found.tally.matched, list(found.moving)) == (200, [])
+    assert world.compared_ranges == ranges
+
+
 def test_a_key_under_a_tainted_mark_is_in_motion_too(world: World) -> None:
     """Its row may still change: a late request may land."""
     world.capture()

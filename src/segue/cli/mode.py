@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import structlog
@@ -18,7 +19,7 @@ from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import BarrierNotReached, Interrupted, ModeRefused, SegueError
 from segue.migration import GateSeen, closed, following, phase_of, reachable
-from segue.model import Instance, StorageMode
+from segue.model import Control, Instance, StorageMode
 from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look, roll_out
 from segue.telemetry.logging import LogFormat, configure
 
@@ -174,6 +175,7 @@ def _standing(
         ("epoch", f"{control.epoch}{f' ({control.reason})' if control.reason else ''}"),
         ("capture", control.capture or "none: changes may leave no mark"),
         ("copied", f"under {control.copied}{age}" if control.copied else "no copy is complete"),
+        ("validated", _validated(control)),
         ("backlog", f"{backlog.dirty:,} dirty, {backlog.tainted:,} tainted, {backlog.open:,} open"),
         ("instances", f"{len(instances):,} registered, {len(late):,} not in this epoch yet"),
         ("next", f"{onward}: {command}" if onward else "nothing: this is where the migration leads"),
@@ -193,6 +195,7 @@ def _standing(
         "capture": control.capture,
         "copied": control.copied,
         "copied_seconds_ago": control.copied_seconds_ago,
+        "validated": control.validated and asdict(control.validated),
         "times": {"visible": control.times.visible, "fence": control.times.fence, "slack": control.times.slack},
         "backlog": {"open": backlog.open, "dirty": backlog.dirty, "tainted": backlog.tainted},
         "instances": [
@@ -207,6 +210,14 @@ def _standing(
         passed = ", ".join(f"{gate.name} ({gate.evidence})" for gate in changed.overridden)
         facts += [("before", changed.before.value), *([("overridden", passed)] if passed else [])]
     return Result(title=title, facts=facts, data=data, listings=listings)
+
+
+def _validated(control: Control) -> str:
+    last = control.validated
+    if last is None:
+        return "both sides were never compared"
+    found = "clean" if last.clean else f"{last.rate:.4%} equal"
+    return f"{last.depth}, {last.seconds_ago:,.0f} s ago in epoch {last.epoch}: {found}"
 
 
 def _command(name: str, onward: StorageMode | None, gates: Sequence[GateSeen]) -> str:

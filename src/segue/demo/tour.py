@@ -201,13 +201,15 @@ class Tour:
         os.kill(milvus.pid, signal.SIGKILL)
         died = time.monotonic()
         traffic.until(
-            lambda tally: tally.answered_by(StoreName.NEO4J, before) >= SEARCHES,
+            lambda tally: tally.answered_by(StoreName.NEO4J, before) >= SEARCHES and "milvus" not in sandbox.running(),
             PATIENCE_SECONDS,
             "searches answered by Neo4j although Milvus is dead",
         )
         self._say(f"Neo4j has answered {SEARCHES} searches since. Now Milvus is started again, with its data:")
         sandbox.up(["milvus"], announce=lambda line: self._console.print(f"  {line}", markup=False))
-        self._say("The store finds that out by itself, by a search now and then:")
+        self._say(
+            "It loads its collection again, which may take it half a minute; the store finds out by a search now and then:"
+        )
         back = len(traffic.tally.searches())
         traffic.until(
             lambda tally: tally.answered_by(StoreName.MILVUS, back) >= SEARCHES,

@@ -11,7 +11,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -60,6 +60,9 @@ WINDOW_ROWS = 100
 
 SECOND_LOOK_SECONDS = 0.5
 SHOWN = 50
+MOST_MOVING = 0.01
+"""Keys without a verdict, as a share of those with one, beyond which nothing is called clean."""
+
 RELAYED_A_SECOND = 500
 """Keys that a relay is taken to make equal in a second, for how long it is waited for."""
 
@@ -157,14 +160,16 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """The share of the compared keys that are equal now; 1 where there was nothing to compare."""
+        """The share of the compared keys that are equal now; 1 where there was nothing to compare, 0 where all of it moved."""
         compared = self.tally.compared
-        return (self.tally.matched + len(self.repaired)) / compared if compared else 1.0
+        if not compared:
+            return 0.0 if self.moving else 1.0
+        return (self.tally.matched + len(self.repaired)) / compared
 
     @property
     def clean(self) -> bool:
-        """Whether nothing differs, or all that did is repaired."""
-        return self.tally.differing <= len(self.repaired)
+        """Whether nothing differs, or all that did is repaired; and hardly a key was left without a verdict."""
+        return self.tally.differing <= len(self.repaired) and len(self.moving) <= MOST_MOVING * self.tally.compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +259,10 @@ class Reconcile:
             RetryableError: A side did not answer; what was compared of ranges is recorded.
         """
         began = self._clock()
+        rows = self._sides.sink.count()
         control = self._sides.node.read()
-        census = self._sides.counted.census(self._job.configured)
-        rows = self._sides.written.count(self._job.layout)
-        notes = _notes(control)
+        # Only counts are wanted, no types.
+        census = self._sides.counted.census(replace(self._job.configured, properties=()))
         if self._job.depth is Depth.SAMPLE:
             found, bound = self._sample(census)
             complete, began_seconds_ago = True, self._clock() - began
@@ -275,8 +280,19 @@ class Reconcile:
         unkeyed = census.total - census.keyed(self._job.spec.key_type)
         tally = found.tally + Tally(quarantined=unkeyed if self._job.depth is not Depth.SAMPLE else 0)
         shown = list(found.shown)[:SHOWN]
+        notes = _notes(control, len(found.moving))
         return Outcome(
-            complete, census.total, rows, tally, found.differing, shown, found.moving, bound, control, began_seconds_ago, notes
+            complete,
+            census.total,
+            rows.result(),
+            tally,
+            found.differing,
+            shown,
+            found.moving,
+            bound,
+            control,
+            began_seconds_ago,
+            notes,
         )
 
     def record(self, outcome: Outcome) -> None:
@@ -293,8 +309,9 @@ class Reconcile:
         total = census.keyed(self._job.spec.key_type)
         keys = self._drawn(total) if total > self._job.sample_size else self._sides.source.keys(None, None)
         account = _Account()
+        near = self._sides.sink.behind(_places(keys), WINDOW_ROWS)
         self._look_at(account, list(dict.fromkeys(keys)))
-        self._look_for_orphans(account, keys)
+        self._look_for_orphans(account, set(near.result()).difference(keys))
         self._second_look(account)
         if self._stop.is_set():
             raise _stopped()
@@ -323,12 +340,9 @@ class Reconcile:
         keys = sorted(pilot.drawn)
         return list(dict.fromkeys(keys[len(keys) * number // intervals] for number in range(1, intervals) if keys))
 
-    def _look_for_orphans(self, account: _Account, keys: Sequence[Key]) -> None:
-        """Look at rows beside some of the sample for those without an item."""
-        ordered = sorted(keys)
-        places: list[Key | None] = [None, *ordered[:: max(1, len(ordered) // WINDOWS)][1:WINDOWS]]
-        near = set(self._sides.sink.behind(places, WINDOW_ROWS)).difference(keys)
-        for part in self._parts(list(near)):
+    def _look_for_orphans(self, account: _Account, rows: Collection[Key]) -> None:
+        """Look whether rows have an item, and at those that have none."""
+        for part in self._parts(list(rows)):
             there = self._sides.source.items(part)
             alone = set(part).difference(there.keys, (row.key for row in there.quarantined))
             self._look_at(account, list(alone))
@@ -435,10 +449,10 @@ class Reconcile:
         until = self._clock() + self._job.settle_seconds
         account = _Account(found.tally, dict(found.differing), list(found.shown))
         self._look_at(account, found.moving)
-        while account.suspects and self._clock() < until:
+        while account.suspects and self._clock() < until and not self._stop.is_set():
             self._second_look(account)
-            if self._stop.is_set():
-                raise _stopped()
+        if self._stop.is_set():
+            raise _stopped()
         return account.as_compared()
 
     def _parts(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
@@ -483,6 +497,8 @@ class Reconcile:
                 self._sides.marks.mark(part)
             left = self._until_relayed(keys)
         equal = self._equal([key for key in keys if key not in left])
+        if self._stop.is_set():
+            raise _stopped()
         notes = [f"{len(keys):,} keys were {'marked for the relay' if plan.remarked else 'copied again or deleted'}"]
         if left:
             notes.append(
@@ -531,6 +547,12 @@ class Reconcile:
         return frozenset(key for compared, page in pages for key in page if key not in compared.differing)
 
 
+def _places(keys: Sequence[Key]) -> list[Key | None]:
+    """Return keys spread over all of them, and the place before the first."""
+    ordered = sorted(keys)
+    return [None, *ordered[:: max(1, len(ordered) // WINDOWS)][1:WINDOWS]]
+
+
 def _rests(before: _Seen, now: _Seen) -> bool:
     return before == now and (now.standing is None or now.standing.settled)
 
@@ -541,11 +563,14 @@ def _taken(waiting: deque[Sequence[Key]], most: int) -> Iterator[Sequence[Key]]:
         most -= 1
 
 
-def _notes(control: Control) -> list[str]:
-    if control.capture is not None:
-        return []
-    return ["changes are not captured: what changes in Neo4j from now on is not carried over, and shows as a difference"]
+def _notes(control: Control, moving: int) -> list[str]:
+    notes = []
+    if control.capture is None:
+        notes.append("changes are not captured: what changes in Neo4j is not carried over, and shows as a difference")
+    if moving:
+        notes.append(f"{moving:,} keys are in motion, without a verdict: they kept changing, or wait for a relay")
+    return notes
 
 
 def _stopped() -> Interrupted:
-    return Interrupted("interrupted; the ranges that were compared are recorded", hint="The same command goes on.")
+    return Interrupted("interrupted before the verdict", hint="The same command goes on behind the ranges that are recorded.")

@@ -32,6 +32,8 @@ from segue.ports.marking import (
 )
 from segue.ports.reconciling import (
     Comparison,
+    Counting,
+    Listing,
     RangeCompared,
     Reading,
     ReconcileState,
@@ -71,9 +73,11 @@ __all__ = [
     "Census",
     "Comparison",
     "ControlNode",
+    "Counting",
     "Fence",
     "IndexProgress",
     "IndexState",
+    "Listing",
     "Looked",
     "Marks",
     "Meter",

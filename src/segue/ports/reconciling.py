@@ -59,6 +59,30 @@ class Reading(Protocol):
         ...
 
 
+class Listing(Protocol):
+    """Keys on their way from the sink."""
+
+    def result(self) -> list[Key]:
+        """Wait for the keys.
+
+        Raises:
+            RetryableError: They did not come; ask again.
+        """
+        ...
+
+
+class Counting(Protocol):
+    """A number on its way from the sink."""
+
+    def result(self) -> int:
+        """Wait for the number.
+
+        Raises:
+            RetryableError: It did not come; ask again.
+        """
+        ...
+
+
 class SinkSide(Protocol):
     """The rows, as everything acknowledged has left them (Milvus's Strong level). Usable from several threads.
 
@@ -77,8 +101,12 @@ class SinkSide(Protocol):
         """Return the keys of every row in (after, until], each once, in order."""
         ...
 
-    def behind(self, places: Sequence[Key | None], limit: int) -> list[Key]:
-        """Return keys of rows behind each of these keys (None: the first ones), the next in order, `limit` at most for each."""
+    def behind(self, places: Sequence[Key | None], limit: int) -> Listing:
+        """Ask for the next keys of rows behind each of these keys (None: the first), in order, `limit` at most for each."""
+        ...
+
+    def count(self) -> Counting:
+        """Ask how many rows there are in all, those counted that share a key; returns at once."""
         ...
 
 

@@ -81,9 +81,31 @@ class MemorySinkSide:
         self._pause("list rows")
         return sorted(key for key in self._rows() if _within(key, after, until))
 
-    def behind(self, places: Sequence[Key | None], limit: int) -> list[Key]:
+    def behind(self, places: Sequence[Key | None], limit: int) -> _Listed:
         """See `SinkSide`."""
-        return [key for place in places for key in self.keys(place, None)[:limit]]
+        return _Listed([key for place in places for key in self.keys(place, None)[:limit]])
+
+    def count(self) -> _Counted:
+        """See `SinkSide`."""
+        return _Counted(len(self._rows()))
+
+
+class _Listed:
+    def __init__(self, keys: list[Key]) -> None:
+        self._keys = keys
+
+    def result(self) -> list[Key]:
+        """See `Listing`."""
+        return self._keys
+
+
+class _Counted:
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def result(self) -> int:
+        """See `Counting`."""
+        return self._number
 
 
 class _Read:

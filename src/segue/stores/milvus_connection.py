@@ -43,6 +43,9 @@ _BUSY_CODES = {1, 2, 3, 4, 7, 9}
 
 _RATE_CODES = {8, 49}
 _DATABASE_CODES = {800}
+_RECOVERING = ("node not match", "node not found", "session not found")
+"""A server that was killed and is back knows its own parts by their old names for a minute; it gives no code of its own."""
+
 _OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
 """The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
 
@@ -141,7 +144,12 @@ class MilvusConnection:
         return self._stub
 
     def _send(self, method: Any, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
-        future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        try:
+            future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        except ValueError as fault:
+            # What gRPC says of a channel that somebody has closed.
+            message = f"Milvus at {self.uri}: the connection is closed"
+            raise StoreUnavailable(message) from fault
         return future
 
     @contextmanager
@@ -170,7 +178,8 @@ class MilvusConnection:
         if code in _RATE_CODES:
             return Throttled(f"{where} asks for less: {text}")
         # pymilvus gives gRPC's status as the code when it gives up trying again, as its `delete` does while a server is away.
-        if isinstance(code, grpc.StatusCode) or code in _BUSY_CODES or "fail connecting" in lowered:
+        away = isinstance(code, grpc.StatusCode) or code in _BUSY_CODES or "fail connecting" in lowered
+        if away or any(sign in message.lower() for sign in _RECOVERING):
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         if any(sign in lowered for sign in _OUT_OF_TIME):
             return StoreTimeout(f"{where} gave no answer in time: {text}", hint=_TIME_HINT)

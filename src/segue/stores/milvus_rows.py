@@ -15,9 +15,10 @@ import grpc
 import numpy as np
 import orjson
 
+from segue.errors import DataError
 from segue.model import FieldType, Key, Layout, Rows, Vectors
 from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, VERSION_FIELD
-from segue.ports import Reading
+from segue.ports import Counting, Listing, Reading
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_wire import query_request
 
@@ -46,7 +47,11 @@ class MilvusRows:
     def rows(self, keys: Sequence[Key], *, whole: bool) -> Reading:
         """See `SinkSide`. In a Lite file it returns when it has read."""
         fields = [self._key, *(self._whole if whole else [HASH_FIELD])]
-        return _Page(self, keys, fields, self._under(keys, fields), self._under(keys, [_COUNT]))
+        return _Page(self, keys, fields, self.under(keys, fields), self.under(keys, [_COUNT]))
+
+    def under(self, keys: Sequence[Key], fields: Sequence[str]) -> _Asked | _Read:
+        """Ask for fields of the rows under keys, or for their number."""
+        return self._ask(f"{self._key} in {_listed(keys)}", fields)
 
     def complete(self, rows: Rows, keys: Sequence[Key], fields: Sequence[str]) -> tuple[Rows, Mapping[Key, int]]:
         """Return rows with those added that Milvus left out for others' copies, and the keys that have copies.
@@ -54,7 +59,7 @@ class MilvusRows:
         Of a segment it gives as many rows as keys were asked for, the lowest keys first: each copy leaves another row out.
         """
         while left := list(set(keys).difference(rows.keys)):
-            more = self._under(left, fields).result()
+            more = self.under(left, fields).result()
             if not more:
                 break
             rows = _joined(rows, more)
@@ -79,10 +84,13 @@ class MilvusRows:
             chosen = f"{chosen} and exists {HASH_FIELD}"
         return self._ask(chosen, [self._key], limit=limit).result().keys
 
-    def behind(self, places: Sequence[Key | None], limit: int) -> list[Key]:
-        """See `SinkSide`. All are asked for at once."""
-        asked = [self._ask(self._within(place, None), [self._key], limit=limit) for place in places]
-        return [key for one in asked for key in one.result().keys]
+    def behind(self, places: Sequence[Key | None], limit: int) -> Listing:
+        """See `SinkSide`."""
+        return _Keys([self._ask(self._within(place, None), [self._key], limit=limit) for place in places])
+
+    def count(self) -> Counting:
+        """See `SinkSide`."""
+        return _Number(self._ask(self._within(None, None), [_COUNT]))
 
     def _copies(self, keys: Sequence[Key]) -> Mapping[Key, int]:
         """Find, of keys that each have a row, those with several.
@@ -92,7 +100,7 @@ class MilvusRows:
         parts = [keys]
         several: dict[Key, int] = {}
         while parts:
-            asked = [(part, self._under(part, [_COUNT])) for part in parts]
+            asked = [(part, self.under(part, [_COUNT])) for part in parts]
             counted = [(part, one.counted()) for part, one in asked]
             too_many = [(part, rows) for part, rows in counted if rows > len(part) or (rows > 1 and len(part) == 1)]
             several |= {part[0]: rows for part, rows in too_many if len(part) == 1}
@@ -149,10 +157,43 @@ class _Page:
 
     def result(self) -> tuple[Rows, Mapping[Key, int]]:
         """See `Reading`."""
-        rows = self._asked.result()
+        rows = self._rows(self._asked, self._keys)
         if self._count.counted() <= len(rows):
             return rows, {}
         return self._sides.complete(rows, self._keys, self._fields)
+
+    def _rows(self, asked: _Asked | _Read, keys: Sequence[Key]) -> Rows:
+        """Wait for rows; those that are too large for one answer are asked for by halves."""
+        try:
+            return asked.result()
+        except DataError:
+            if len(keys) == 1:
+                raise
+            halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+            first, second = (self._rows(self._sides.under(half, self._fields), half) for half in halves)
+            return _joined(first, second) if second else first
+
+
+class _Keys:
+    """Keys on their way."""
+
+    def __init__(self, asked: Sequence[_Asked | _Read]) -> None:
+        self._asked = asked
+
+    def result(self) -> list[Key]:
+        """See `Listing`."""
+        return [key for one in self._asked for key in one.result().keys]
+
+
+class _Number:
+    """A number on its way."""
+
+    def __init__(self, asked: _Asked | _Read) -> None:
+        self._asked = asked
+
+    def result(self) -> int:
+        """See `Counting`."""
+        return self._asked.counted()
 
 
 class _Asked:

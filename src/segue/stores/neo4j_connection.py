@@ -52,6 +52,7 @@ _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientEr
 _DELETED_MEANWHILE = "Neo.ClientError.Statement.EntityNotFound"
 """A query waited for the lock of a node that another transaction deleted meanwhile."""
 
+
 _SCHEMES = {f"{scheme}{tls}" for scheme in ("bolt", "neo4j") for tls in ("", "+s", "+ssc")}
 _TLS_ALERT = ("\\x15\\x03", "wrong version number", "record layer failure", "certificate verify failed")
 
@@ -101,7 +102,8 @@ class Neo4jConnection:
                 auth=auth,
                 connection_timeout=self._connect_timeout_seconds,
                 connection_acquisition_timeout=self._connect_timeout_seconds,
-                max_transaction_retry_time=self._retry_seconds,
+                # Left alone, the driver begins a transaction anew for 30 s, whatever its caller's time.
+                max_transaction_retry_time=min(self._retry_seconds, self._request_timeout_seconds),
                 notifications_min_severity="OFF",
                 user_agent="segue",
             )
@@ -174,7 +176,12 @@ class Neo4jConnection:
                 if self._driver is driver:
                     self._driver = self._open(self.uri)
             # Closing can take a while, and other deadlines must not wait for it.
-            threading.Thread(target=driver.close, daemon=True).start()
+            threading.Thread(target=shut, daemon=True).start()
+
+        def shut() -> None:
+            driver.close()
+            # A second close of a driver does nothing, but a connection that was being opened during the first is open still.
+            driver._pool.close()  # noqa: SLF001
 
         watched = self._watchdog.watch(seconds, abandon)
         try:
@@ -182,11 +189,14 @@ class Neo4jConnection:
         except (DriverError, Neo4jError, OSError) as fault:
             if driver is self._driver:
                 raise
-            message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
-            hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
-            raise StoreTimeout(message, hint=hint) from fault
+            raise self._late(seconds) from fault
         finally:
             self._watchdog.leave(watched)
+
+    def _late(self, seconds: float) -> StoreTimeout:
+        message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
+        hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
+        return StoreTimeout(message, hint=hint)
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one writing transaction, again when the server asks for it (a deadlock, a new leader).
@@ -196,6 +206,9 @@ class Neo4jConnection:
         """
 
         def attempt(transaction: neo4j.ManagedTransaction) -> T:
+            if driver is not self._driver:
+                # Begun anew on a driver that was given up: no deadline watches over it any more.
+                raise self._late(self._request_timeout_seconds)
             return work(lambda text, **values: [list(record) for record in transaction.run(text, values)])
 
         with (
