@@ -254,6 +254,16 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert 0.3 <= control.copied_seconds_ago < 10
 
 
+def test_a_reset_leads_to_neo4j_only_from_everywhere(place: Place) -> None:
+    """The epoch grows, the library's capture ends, and without a control node one is made."""
+    assert (place.node.reset(times=TIMES, reason="r").mode, place.node.read().epoch) == (StorageMode.NEO4J_ONLY, 1)
+    place.node.captured(changed(place, StorageMode.DUAL_WRITE).epoch)
+    control = place.node.reset(times=OTHER_TIMES, reason="again")
+    assert (control.mode, control.epoch, control.capture) == (StorageMode.NEO4J_ONLY, 3, None)
+    assert (control.times, control.reason) == (OTHER_TIMES, "again")
+    assert place.node.read() == control
+
+
 def test_a_copy_that_is_no_more_is_forgotten(place: Place) -> None:
     """Nothing counts as copied afterwards; mode, epoch and capture stay, and without a control node nothing is made."""
     place.node.uncopied()

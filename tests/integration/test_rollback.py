@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -190,7 +191,7 @@ def test_from_every_mode_with_readers_and_writers(place: Workplace, monkeypatch:
     assert statuses(ended) == {"mode": "already" if mode == "neo4j_only" else "done", **steps}
     assert (one["before"], one["mode"], one["late"]) == (mode, "neo4j_only", [])
     assert 0 <= one["reads_on_neo4j_seconds"] < 5
-    assert "users were on the old path again after" in place.segue("rollback", "--confirm").out
+    assert "users are on the old path, and were before" in place.segue("rollback", "--confirm").out
     assert (ended.data["verb"], ended.data["status"]) == ("rollback", "ok")
     assert (again.code, statuses(again)["mode"]) == (0, "already")
     if mode != "neo4j_only":
@@ -233,6 +234,15 @@ def test_with_milvus_the_relay_and_the_state_file_down(place: Workplace, monkeyp
     assert 'c = MilvusClient("http://127.0.0.1:1", token=os.environ.get("MILVUS_TOKEN", "")' in deleting.err
     assert f'c.drop_alias("{place.collection}"); c.drop_collection("{place.collection}_v1")' in deleting.err
     assert place.client.has_collection(place.collection)
+
+
+def test_it_says_after_how_long_users_were_back(place: Workplace) -> None:
+    """For people: one sentence with the seconds, and a line for each step."""
+    assert place.segue("mode", "set", "dual_write").code == 0
+    ended = place.segue("rollback", "--confirm")
+    assert ended.code == 0, ended.err
+    assert re.search(r"users were on the old path again after \d+\.\d s", ended.out)
+    assert re.search(r": mode: done \(\d+\.\d s\): dual_write → neo4j_only, epoch 2\n", ended.err)
 
 
 def test_with_an_instance_that_hangs(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,13 +339,22 @@ def test_without_a_vector_index_it_says_how_to_make_one(place: Workplace) -> Non
 def test_what_neo4j_did_not_do_is_left_to_a_command(place: Workplace) -> None:
     """With Neo4j away nothing can be changed; the printed statement does the very same by hand."""
     assert place.segue("mode", "set", "dual_write").code == 0
-    write = "MATCH (c:SegueControl {collection: $name}) SET c.mode = 'turbo'"
-    place.rows(write, name=place.collection)
-    ended = rollback(place)
+    ended = rollback(place, NEO4J_URI="bolt://127.0.0.1:1")
     assert ended.code == 1
     command = next(step["by_hand"][0] for step in ended.data["steps"] if step["name"] == "mode")
-    assert command.startswith(f"cypher-shell -a {place.neo4j.uri} -u {place.neo4j.username} -d neo4j ")
+    assert command.startswith(f"cypher-shell -a bolt://127.0.0.1:1 -u {place.neo4j.username} -d neo4j ")
     place.rows(command.split("-d neo4j ")[1].strip("'"))
     assert (control(place)["mode"], control(place)["epoch"]) == ("neo4j_only", 2)
     assert "library_token" not in control(place)
     assert rollback(place).code == 0
+
+
+@pytest.mark.parametrize("damage", ["c.mode = 'turbo'", "c.mode = 'turbo', c.epoch = 'many'", "c.mode = null, c.epoch = null"])
+def test_a_control_node_that_somebody_broke(place: Workplace, damage: str) -> None:
+    """Written by hand, it says nothing that can be acted by: the same one command sets it right."""
+    assert place.segue("mode", "set", "dual_write").code == 0
+    place.rows(f"MATCH (c:SegueControl {{collection: $name}}) SET {damage}", name=place.collection)
+    ended = rollback(place)
+    assert ended.code == 0, ended.err
+    mode = place.segue("mode", "show", "--format", "json").data["collections"][0]["mode"]
+    assert mode == "neo4j_only"

@@ -432,15 +432,35 @@ def test_items_that_share_a_vector_are_no_alarm() -> None:
     assert place.back()[1]["canary"].status is StepStatus.FAILED
 
 
-def test_a_control_node_that_makes_no_sense_is_mended_by_hand() -> None:
-    """A mode that somebody wrote by hand cannot be read: the command that sets it right is given, the rollout goes on."""
+def test_a_control_node_that_makes_no_sense_is_mended() -> None:
+    """A mode that somebody wrote by hand cannot be read: it is set outright, said so, and the rest goes on."""
     place = Place()
+    read = place.node.read
+    is_mended: list[bool] = []
 
     def refuse() -> Control:
-        message = "mode 'turbo'"
+        if is_mended:
+            return read()
+        is_mended.append(True)
+        message = "mode 'turbo' is none"
         raise FatalError(message)
 
     place.node.read = refuse  # type: ignore[method-assign]
+    returned, steps = place.back()
+    assert (steps["mode"].status, steps["mode"].detail) == (StepStatus.DONE, "mode 'turbo' is none: now neo4j_only, epoch 4")
+    assert (returned.before, place.node.now().mode, place.file.mode) == (None, ONLY, ONLY)
+
+
+def test_a_node_that_can_neither_be_read_nor_written_is_left_to_a_command() -> None:
+    """Wrong credentials, say: the statement for the shell is given, and the rollout goes on."""
+    place = Place()
+
+    def refuse(**_: object) -> Control:
+        message = "not allowed"
+        raise FatalError(message)
+
+    place.node.read = refuse  # type: ignore[method-assign]
+    place.node.reset = refuse  # type: ignore[method-assign]
     _, steps = place.back()
     assert steps["mode"].by_hand[0].startswith("cypher MERGE (c:SegueControl")
     assert place.file.mode is ONLY

@@ -17,6 +17,7 @@ from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ConfigError, Interrupted, NotConfirmed, SegueError
+from segue.model import StorageMode
 from segue.phases.rollback import Clock, Returned, Wish, preview, roll_back
 from segue.ports import Physical
 from segue.steps import Step
@@ -145,6 +146,8 @@ def _results(
 
 
 def _reads(back: Returned) -> str:
+    if back.reads_seconds is not None and back.before is StorageMode.NEO4J_ONLY:
+        return "users are on the old path, and were before"
     if back.reads_seconds is not None:
         return f"users were on the old path again after {back.reads_seconds:.1f} s"
     if back.late:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from segue.errors import Interrupted, RetryableError, SegueError
+from segue.errors import FatalError, Interrupted, RetryableError, SegueError
 from segue.migration import highest
 from segue.model import Control, FenceTimes, Instance, StorageMode
 from segue.ports import ByHand, ControlNode, Nearest, Physical, Physicals, Readiness, Rollout
@@ -121,8 +121,8 @@ def roll_back(
 ) -> tuple[list[Returned], list[Step]]:
     """Take users back to Neo4j.
 
-    1. mode: every collection's to `neo4j_only`, by compare-and-set, again when somebody else changes it meanwhile. From here on
-       no new search is Milvus's.
+    1. mode: every collection's to `neo4j_only`, by compare-and-set, again when somebody else changes it meanwhile; outright
+       when the control node makes no sense. From here on no new search is Milvus's.
     2. instances: every registered one acknowledges the new epoch.
     3. rollout: the mode to where the application is deployed.
     4. neo4j: the vector index is online.
@@ -254,7 +254,12 @@ class _Way:
     def _to_neo4j(self, reason: str) -> Outcome:
         node, tried = self._room.node, 0
         while True:
-            now = node.read()
+            try:
+                now = node.read()
+            except FatalError as fault:
+                # Somebody wrote it by hand. Whatever else keeps it from being read keeps it from being written too.
+                self._control = node.reset(times=self._room.times, reason=reason)
+                return StepStatus.DONE, f"{fault.message}: now {self._control.mode}, epoch {self._control.epoch}"
             self._before = self._before or now.mode
             if now.mode is StorageMode.NEO4J_ONLY:
                 self._control = now

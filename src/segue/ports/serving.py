@@ -53,6 +53,10 @@ class ControlNode(Protocol):
         """
         ...
 
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """Set `neo4j_only` and grow the epoch, whatever the node says; for one that cannot be read. Else as `change`."""
+        ...
+
     def captured(self, epoch: int) -> Control:
         """Note that the barrier of that epoch is reached in a mode that marks, so that every change is captured from now on.
 

@@ -92,6 +92,13 @@ class MemoryControl:
         self._pause("the mode is changed")
         return changed
 
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """See `ControlNode`."""
+        while True:
+            changed = self.change(self.now().epoch, StorageMode.NEO4J_ONLY, times=times, reason=reason)
+            if changed is not None:
+                return changed
+
     def captured(self, epoch: int) -> Control:
         """See `ControlNode`."""
         self._pause("note the capture")

@@ -86,19 +86,18 @@ class Neo4jControl:
                 is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
                 return now if is_ours else None
             kept = now.times if mode.reads_milvus else times
-            self._run(
-                transaction,
-                "control_change",
-                mode=mode.value,
-                marks=mode.marks,
-                static=STATIC,
-                epoch=expected_epoch + 1,
-                reason=reason,
-                changed_by=changed_by,
-                visible_ms=_ms(kept.visible),
-                fence_ms=_ms(kept.fence),
-                window_ms=_ms(kept.window),
-            )
+            self._change(transaction, mode, expected_epoch + 1, kept, reason, changed_by)
+            return self._read(transaction)
+
+        return self._connection.write(work)
+
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """See `ControlNode`."""
+
+        def work(transaction: Transaction) -> Control:
+            self._run(transaction, "control_lock")
+            ((epoch,),) = self._run(transaction, "control_epoch")
+            self._change(transaction, StorageMode.NEO4J_ONLY, epoch + 1, times, reason, str(uuid.uuid4()))
             return self._read(transaction)
 
         return self._connection.write(work)
@@ -159,6 +158,23 @@ class Neo4jControl:
         database = self._connection.database
         found = self._connection.write(lambda transaction: transaction(query("transactions"), database=database))
         return frozenset(row[0] for row in found)
+
+    def _change(
+        self, transaction: Transaction, mode: StorageMode, epoch: int, times: FenceTimes, reason: str, changed_by: str
+    ) -> None:
+        self._run(
+            transaction,
+            "control_change",
+            mode=mode.value,
+            marks=mode.marks,
+            static=STATIC,
+            epoch=epoch,
+            reason=reason,
+            changed_by=changed_by,
+            visible_ms=_ms(times.visible),
+            fence_ms=_ms(times.fence),
+            window_ms=_ms(times.window),
+        )
 
     def _read(self, transaction: Transaction) -> Control:
         text = query("control_read", fields=CONTROL_FIELDS)
