@@ -111,9 +111,11 @@ class ValidateSettings(_Section):
     """How both sides are compared.
 
     `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
+    `max_age_seconds`: how old a clean validation may be when the mode becomes `hybrid`.
     """
 
     settle_seconds: Annotated[float, Field(ge=0)] = 30.0
+    max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
 
 
 class ApplicationSettings(_Section):

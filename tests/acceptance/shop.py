@@ -22,7 +22,7 @@ from acceptance.workplace import Workplace, eventually, workplace
 from segue import bootstrap
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ModeRefused
-from segue.migration import TO_READ_MILVUS
+from segue.migration import TO_READ_MILVUS, VALIDATED_LATELY
 from segue.model import StorageMode
 from segue.phases.cutover import Overrides, Patience, change_mode
 from segue.sandbox import Endpoint
@@ -180,7 +180,9 @@ class Shop:
                         capture=control.capture,
                     )
                 except ModeRefused as refusal:
-                    gates = [gate.name for gate in TO_READ_MILVUS]
+                    if "validation: " in str(refusal):
+                        assert self.place.segue("validate", "--quick").code == 0
+                    gates = [*(gate.name for gate in TO_READ_MILVUS), VALIDATED_LATELY.name]
                     if time.monotonic() > until or not any(gate in str(refusal) for gate in gates):
                         raise
                     time.sleep(0.2)

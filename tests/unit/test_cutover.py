@@ -8,7 +8,7 @@ import pytest
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, StoreUnavailable
 from segue.migration import GateSeen
-from segue.model import STATIC, Control, FenceTimes, Instance, KeyType, Metric, SourceSpec, StorageMode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, KeyType, Metric, SourceSpec, StorageMode, Validated
 from segue.phases.cutover import Changed, Overrides, Patience, change_mode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.memory_marks import MemoryGraph
@@ -91,11 +91,17 @@ class Place:
         self.node.renew(Instance(name, f"host-of-{name}", own, epoch), seconds)
 
     def open_shadow(self) -> None:
-        """Come to `dual_write` with a copy, so that the gates to the next mode are open."""
-        capture = self.change(DUAL).control.capture
-        assert capture is not None
-        self.node.copy_ended(capture)
+        """Come to `dual_write` with a validated copy, so that the gates to the next mode are open."""
+        control = self.change(DUAL).control
+        assert control.capture is not None
+        self.node.copy_ended(control.capture)
+        self.validated()
         self.now += FenceTimes().window
+
+    def validated(self) -> None:
+        """Note a clean validation of the present epoch."""
+        epoch = self.node.read().epoch
+        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=0.0))
 
     def _wait(self, seconds: float) -> bool:
         self.now += seconds
@@ -337,6 +343,7 @@ def test_kept_times_decide_when_a_copy_is_visible() -> None:
     place = Place()
     place.change(DUAL, times=FenceTimes(visible=4.0))
     place.node.copy_ended(STATIC)
+    place.validated()
     place.now += FenceTimes(visible=4.0).window
     place.change(SHADOW, times=FenceTimes(visible=900.0))
     assert place.change(HYBRID, times=FenceTimes(visible=900.0)).control.times == FenceTimes(visible=4.0)

@@ -119,6 +119,7 @@ class ModeControl:
         capture: The trigger, where one is noted as capturing.
         times: The read fence's, as configured.
         prepare: Makes the constraints that a change relies on. Idempotent.
+        validated_within: How old a clean validation may be before `hybrid`, in seconds.
     """
 
     node: ControlNode
@@ -126,6 +127,7 @@ class ModeControl:
     capture: Capture | None
     times: FenceTimes
     prepare: Callable[[], None]
+    validated_within: float
 
 
 @contextmanager
@@ -148,6 +150,7 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
             trigger if trigger.is_noted() else None,
             FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
             partial(prepare, connection),
+            settings.validation.max_age_seconds,
         )
 
 

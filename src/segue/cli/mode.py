@@ -106,7 +106,15 @@ def _change(
     dry_run: bool,
 ) -> Changed | None:
     """Change one collection's mode; in a dry run only see whether it could be."""
-    now, _ = examine(control.node, control.marks, wanted, collection=one.name, times=control.times, overrides=overrides)
+    now, _ = examine(
+        control.node,
+        control.marks,
+        wanted,
+        collection=one.name,
+        times=control.times,
+        overrides=overrides,
+        validated_within=control.validated_within,
+    )
     if dry_run:
         return None
     if now.mode is not wanted:
@@ -121,6 +129,7 @@ def _change(
         patience=Patience(wait_secs, stop.wait, time.monotonic),
         watch=Watch(one.name, log_format),
         capture=control.capture,
+        validated_within=control.validated_within,
     )
 
 
@@ -152,7 +161,8 @@ def _standing(
     """Say how a collection stands, with the gates before the mode that was asked for, or else before the next."""
     control, instances, backlog = room.node.read(), room.node.instances(), room.marks.backlog()
     onward = wanted if wanted in reachable(control.mode) else following(control.mode)
-    gates = look(control, room.marks, onward, collection=one.name, times=room.times) if onward else []
+    within = room.validated_within
+    gates = look(control, room.marks, onward, collection=one.name, times=room.times, validated_within=within) if onward else []
     late = [instance for instance in instances if instance.epoch < control.epoch]
     command = _command(one.name, onward, gates)
     age = "" if control.copied_seconds_ago is None else f", {control.copied_seconds_ago:,.0f} s ago"

@@ -50,6 +50,9 @@ LEFT = ("segue.toml", "segue-state.db", "segue-state.db-wal", "segue-state.db-sh
 LINES = 3
 """Lines shown of what a mode change prints."""
 
+VERDICT_LINES = 12
+"""Lines shown of what a validation prints."""
+
 FOR_THE_TOUR = """
 # For the tour: Milvus is killed, and a request that it left unanswered counts as settled sooner than usual (90 s); and a laptop
 # with everything on it may be slow.
@@ -181,6 +184,7 @@ class Tour:
             return traffic.mode is StorageMode.DUAL_WRITE
 
         for _ in range(TRIES):
+            self._shell.run_briefly("validate", VERDICT_LINES)
             self._set(StorageMode.SHADOW_MILVUS, hopeless=lambda: False)
             self._seen(traffic, StorageMode.SHADOW_MILVUS, StoreName.MILVUS, unless=stepped_back)
             if self._set(StorageMode.HYBRID, hopeless=stepped_back):
