@@ -344,7 +344,8 @@ def test_the_verdict_is_noted_with_the_epoch_and_ages(world: World) -> None:
     noted = world.control.read().validated
     assert noted is not None
     assert (noted.epoch, noted.depth, noted.clean, noted.rate) == (1, Depth.FULL, True, 1.0)
-    assert noted.seconds_ago == pytest.approx(60, abs=1)
+    # Real time goes on as well, which a busy machine takes much of.
+    assert 59 <= noted.seconds_ago < 120
 
 
 def test_a_sample_finds_what_it_should_as_often_as_it_says(tmp_path: Path) -> None:
