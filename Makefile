@@ -10,7 +10,7 @@ TEST_SERVICES := neo4j neo4j-5.26 milvus
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit simulate check format bench bench-live clean
+.PHONY: help setup demo test test-unit simulate chaos check format bench bench-live clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -36,8 +36,12 @@ test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
 test-unit: $(STAMP) ## the tests that need no server
 	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
 
-simulate: $(STAMP) ## the protocol under 20,000 seeds; SEGUE_SIMULATION_SEED=n replays one
-	@SEGUE_SIMULATION_SEEDS=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
+simulate: $(STAMP) ## the protocol under many more schedules; SEGUE_SIMULATION_SEED=n ARGS='-k replayed' replays one
+	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
+
+chaos: $(STAMP) ## a live copy while everything fails, in 5 long rounds; SEGUE_CHAOS_ROUNDS, _SECONDS, _SEED
+	@SEGUE_CHAOS_ROUNDS=$${SEGUE_CHAOS_ROUNDS:-5} SEGUE_CHAOS_SECONDS=$${SEGUE_CHAOS_SECONDS:-60} \
+	  $(VENV)/bin/pytest tests/faults/test_live_copy.py --log-level=INFO $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layer rule
 	$(VENV)/bin/ruff format --check $(CHECKED)

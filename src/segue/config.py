@@ -107,6 +107,17 @@ class RelaySettings(_Section):
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
+class ValidateSettings(_Section):
+    """How both sides are compared.
+
+    `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
+    `max_age_seconds`: how old a clean validation may be when the mode becomes `hybrid`.
+    """
+
+    settle_seconds: Annotated[float, Field(ge=0)] = 30.0
+    max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+
+
 class ApplicationSettings(_Section):
     """What an instance of the application adds to what the control node says: a mode of its own, or a file that holds one.
 
@@ -152,6 +163,50 @@ class SearchSettings(_Section):
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
+"""The name of an object in Kubernetes."""
+
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class EnvFileSettings(_Section):
+    """The application is started with an env file: the variable's line in it is replaced."""
+
+    kind: Literal["env-file"]
+    path: Path
+    variable: Variable = "STORAGE_MODE"
+
+
+class _KubernetesSettings(_Section):
+    """Where in which cluster; without a `context`, the kubeconfig's current one, or the pod's own account."""
+
+    namespace: Namespace
+    name: ObjectName
+    context: str | None = None
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+
+class ConfigMapSettings(_KubernetesSettings):
+    """Instances read STORAGE_MODE_FILE, a ConfigMap's key mounted as a file."""
+
+    kind: Literal["configmap"]
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")] = "mode"
+
+
+class DeploymentSettings(_KubernetesSettings):
+    """Instances have STORAGE_MODE in their Deployment's environment; `timeout_seconds`: how long a roll-out may take."""
+
+    kind: Literal["deployment"]
+    container: Namespace | None = None
+    variable: Variable = "STORAGE_MODE"
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+
+RolloutSettings = Annotated[EnvFileSettings | ConfigMapSettings | DeploymentSettings, Field(discriminator="kind")]
+"""How a mode gets to where the application is deployed, for instances with a mode of their own."""
+
+
 class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
@@ -189,8 +244,10 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
+    validation: Annotated[ValidateSettings, Field(alias="validate")] = ValidateSettings()
     application: ApplicationSettings = ApplicationSettings()
     search: SearchSettings = SearchSettings()
+    rollout: RolloutSettings | None = None
     collections: tuple[CollectionSettings, ...] = ()
 
     @model_validator(mode="after")

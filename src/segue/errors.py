@@ -4,6 +4,7 @@
       ConfigError                   2   flags, environment or file are wrong; every fault in one message
       RetryableError                1   the same call may succeed later
         StoreUnavailable                nothing answers at that address, or no longer
+          NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
@@ -14,9 +15,11 @@
         DatabaseNotFound                the server has no database of that name
         CollectionMismatch              the Milvus collection exists with another schema
         StateStoreFailed                the tool's own records cannot be written or read
+      ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
       ModeRefused                   5   a storage mode that cannot be reached from here, or not yet
+      NotConfirmed                  5   shown only; nothing is changed without --confirm
       InvalidInput                  2   a call's arguments do not fit; nothing was written. A ValueError too
         UnknownKey                      there is no item under that key
 
@@ -55,6 +58,10 @@ class RetryableError(SegueError):
 
 class StoreUnavailable(RetryableError):
     """Nothing answers at that address, or no longer."""
+
+
+class NotConnected(StoreUnavailable):
+    """The store was not even asked: the connection is still being opened."""
 
 
 class StoreTimeout(RetryableError):
@@ -97,6 +104,12 @@ class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
 
 
+class ValidationMismatch(SegueError):
+    """Both sides were compared, and too much differs."""
+
+    exit_code = 4
+
+
 class UnsafeResume(SegueError):
     """A checkpoint made under other conditions cannot be continued."""
 
@@ -111,6 +124,12 @@ class Interrupted(SegueError):
 
 class ModeRefused(SegueError):
     """A storage mode cannot be reached from the present one, or not yet."""
+
+    exit_code = 5
+
+
+class NotConfirmed(SegueError):
+    """What a command would do was shown; nothing is changed until it is confirmed."""
 
     exit_code = 5
 

@@ -7,11 +7,14 @@ and whoever runs inside the application acts by the mode (`traffic/modes.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from segue.model import STATIC, Control, FenceTimes, StorageMode
 from segue.ports import Backlog
+
+VALIDATED_WITHIN_SECONDS = 86_400.0
+"""How old a clean validation may be before `hybrid`, unless configured."""
 
 KEPT_UP_SECONDS = 5.0
 """How long the oldest dirty key may have waited where writers go on: relays that keep up take a second."""
@@ -26,12 +29,14 @@ class Standing:
         control: The control node.
         backlog: What is left to do for the relays.
         times: The fence's times that the next mode will have.
+        validated_within: How old a clean validation may be before `hybrid`, in seconds.
     """
 
     collection: str
     control: Control
     backlog: Backlog
     times: FenceTimes
+    validated_within: float = VALIDATED_WITHIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +120,37 @@ def _visible(standing: Standing) -> Finding:
     return Finding(True, evidence) if missing <= 0 else Finding(False, evidence, f"sleep {math.ceil(missing)}")
 
 
+def _validated(standing: Standing) -> Finding:
+    """Both sides were compared last with nothing left that differs."""
+    last, validate = standing.control.validated, f"segue validate --collection {standing.collection}"
+    if last is None:
+        return Finding(False, "both sides were never compared", validate)
+    found = "found nothing that differs" if last.clean else f"found {last.rate:.4%} equal"
+    evidence = f"the last validation ({last.depth}, begun {last.seconds_ago:,.0f} s ago in epoch {last.epoch}) {found}"
+    return Finding(True, evidence) if last.clean else Finding(False, evidence, f"{validate} --full --fix")
+
+
+def _validated_in_epoch(standing: Standing) -> Finding:
+    finding, last = _validated(standing), standing.control.validated
+    if last is not None and last.epoch != standing.control.epoch:
+        evidence = f"{finding.evidence}; this is epoch {standing.control.epoch}"
+        return Finding(False, evidence, f"segue validate --collection {standing.collection}")
+    return finding
+
+
+def _validated_lately(standing: Standing) -> Finding:
+    finding, last = _validated(standing), standing.control.validated
+    if last is not None and last.seconds_ago > standing.validated_within:
+        evidence = f"{finding.evidence}; that is older than {standing.validated_within:,.0f} s"
+        return Finding(False, evidence, f"segue validate --collection {standing.collection}")
+    return finding
+
+
 BACKFILL = Gate("backfill", _backfill)
 DRAINED = Gate("drained", _drained)
 VISIBLE = Gate("visible", _visible)
+VALIDATED_IN_EPOCH = Gate("validation", _validated_in_epoch)
+VALIDATED_LATELY = Gate("validation", _validated_lately)
 
 TO_READ_MILVUS = (BACKFILL, DRAINED, VISIBLE)
 
@@ -143,9 +176,9 @@ PHASES = (
     Phase(
         StorageMode.SHADOW_MILVUS,
         "Milvus answers searches, Neo4j where it cannot; a sample asks both and compares",
-        TO_READ_MILVUS,
+        (*TO_READ_MILVUS, VALIDATED_IN_EPOCH),
     ),
-    Phase(StorageMode.HYBRID, "Milvus answers searches, Neo4j where it cannot", TO_READ_MILVUS),
+    Phase(StorageMode.HYBRID, "Milvus answers searches, Neo4j where it cannot", (*TO_READ_MILVUS, VALIDATED_LATELY)),
 )
 """The migration in order, a mode each. Going forward only the next one is reachable, and only through its gates; going back the
 one before, and `neo4j_only` from everywhere at once."""
@@ -169,6 +202,15 @@ def reachable(mode: StorageMode) -> tuple[StorageMode, ...]:
         for other in StorageMode
         if other is not mode and (abs(other.rank - mode.rank) == 1 or other is StorageMode.NEO4J_ONLY)
     )
+
+
+def highest(modes: Iterable[StorageMode]) -> StorageMode:
+    """Return the mode that is furthest along; `neo4j_only` of none.
+
+    It is what instances that serve several collections are given as their own: searches follow the lower of both modes, so a
+    lower one would hold some collection down, and a higher one changes no answer.
+    """
+    return max(modes, key=lambda mode: mode.rank, default=StorageMode.NEO4J_ONLY)
 
 
 def gate_names() -> tuple[str, ...]:

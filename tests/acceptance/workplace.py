@@ -73,10 +73,14 @@ class Record:
 class Started:
     """A command that runs in the background, its streams kept in files."""
 
-    def __init__(self, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], stdin: int = subprocess.DEVNULL
+    ) -> None:
         self._out, self._err = (folder / f".{uuid.uuid4().hex}.{name}" for name in ("out", "err"))
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen((*COMMAND, *arguments), cwd=folder, env=environment, stdout=out, stderr=err)
+            self.process = subprocess.Popen(
+                (*COMMAND, *arguments), cwd=folder, env=environment, stdin=stdin, stdout=out, stderr=err
+            )
 
     @property
     def said(self) -> str:
@@ -142,9 +146,9 @@ class Workplace:
         }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 
-    def start(self, *arguments: str, **changes: str | None) -> Started:
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL, **changes: str | None) -> Started:
         """Start a command in the folder; keyword arguments change its environment."""
-        started = Started(arguments, self.folder, self.environment(changes))
+        started = Started(arguments, self.folder, self.environment(changes), stdin)
         self._started.append(started)
         return started
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -254,6 +254,28 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert 0.3 <= control.copied_seconds_ago < 10
 
 
+def test_a_reset_leads_to_neo4j_only_from_everywhere(place: Place) -> None:
+    """The epoch grows, the library's capture ends, and without a control node one is made."""
+    assert (place.node.reset(times=TIMES, reason="r").mode, place.node.read().epoch) == (StorageMode.NEO4J_ONLY, 1)
+    place.node.captured(changed(place, StorageMode.DUAL_WRITE).epoch)
+    control = place.node.reset(times=OTHER_TIMES, reason="again")
+    assert (control.mode, control.epoch, control.capture) == (StorageMode.NEO4J_ONLY, 3, None)
+    assert (control.times, control.reason) == (OTHER_TIMES, "again")
+    assert place.node.read() == control
+
+
+def test_a_copy_that_is_no_more_is_forgotten(place: Place) -> None:
+    """Nothing counts as copied afterwards; mode, epoch and capture stay, and without a control node nothing is made."""
+    place.node.uncopied()
+    assert place.node.read().epoch == 0
+    control = place.node.captured(changed(place, StorageMode.DUAL_WRITE).epoch)
+    place.copied("token")
+    place.node.uncopied()
+    place.node.uncopied()
+    assert place.node.read() == control
+    assert place.node.read().copied_seconds_ago is None
+
+
 def test_a_static_copy_counts_until_changes_go_unmarked(place: Place) -> None:
     """Back in `neo4j_only` writes leave no mark, so what was copied while nobody wrote is outdated; not with a trigger."""
     place.copied(STATIC)
@@ -328,3 +350,21 @@ def test_open_transactions_are_seen_until_they_end(place: Place) -> None:
         assert mine & place.node.transactions()
     place.wait(0.1)
     assert not mine & place.node.transactions()
+
+
+def test_a_validation_is_noted_and_ages(place: Place) -> None:
+    """Nothing is made where there is no node; the newest note stands, with the time that has passed since it was begun."""
+    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", 2.0)
+    place.node.validated(verdict)
+    assert place.node.read() == Control()
+    assert place.node.read().validated is None
+
+    place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="")
+    place.node.validated(verdict)
+    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", 2.0))
+    place.wait(0.5)
+
+    noted = place.node.read().validated
+    assert noted is not None
+    assert (noted.epoch, noted.depth, noted.clean, noted.rate, noted.digest) == (1, Depth.FULL, False, 0.5, "ffff")
+    assert 2.5 <= noted.seconds_ago < 10

@@ -436,3 +436,35 @@ def test_whoever_remarks_what_is_being_deleted_may_try_again(in_neo4j: InNeo4j) 
 
     assert all(isinstance(fault, RetryableError) for fault in faults), faults
     assert in_neo4j.marks.remark(None, "a") == set()
+
+
+def test_keys_are_marked_without_a_change(place: Place) -> None:
+    """With a mark or without, with an item or without: each is dirty under a fresh token, and nothing else is."""
+    parts = held(place)
+    place.write("a", "b")
+    seen = place.marks.look(["a", "b"]).versions
+    place.marks.acknowledge(seen)
+
+    place.marks.mark(["a", "never"])
+
+    assert set(place.marks.dirty(parts, 10)) == {"a", "never"}
+    looked = place.marks.look(["a", "b", "never"])
+    assert looked.versions["a"] != seen["a"]
+    assert looked.versions["b"] == seen["b"]
+    assert looked.page.keys == ["a", "b"]
+    assert place.marks.acknowledge(looked.versions)
+    assert place.marks.dirty(parts, 10) == []
+
+
+def test_marks_stand_as_they_are(place: Place) -> None:
+    """Dirty and tainted ones are not settled, acknowledged ones are, and a key without a mark is missing."""
+    place.write("clean", "dirty", "tainted")
+    seen = place.marks.look(["clean", "tainted"]).versions
+    place.marks.acknowledge(seen)
+    place.marks.taint(["tainted"], 60)
+
+    standing = place.marks.standing(["clean", "dirty", "tainted", "never"])
+
+    assert {key: one.settled for key, one in standing.items()} == {"clean": True, "dirty": False, "tainted": False}
+    assert standing["clean"].version == seen["clean"]
+    assert place.marks.standing(["clean"]) == {"clean": standing["clean"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from segue.errors import (
@@ -31,14 +32,17 @@ from .sinks import Filled, layout_of, rows_of, scratch
         (49, "quota exceeded", Throttled),
         (2, "service unavailable", StoreUnavailable),
         (9, "deny to write: disk quota exceeded", StoreUnavailable),
+        (grpc.StatusCode.UNAVAILABLE, "[delete] Retry timeout: 5.0s, failed to connect to all addresses", StoreUnavailable),
         (10001, "syncTimestamp Failed:context deadline exceeded", StoreTimeout),
         (65535, "proxy TaskCondition context Done", StoreTimeout),
+        (65535, "attempt #0: stack trace: stack_trace.go:51\nattempt #1: session not found->datanode-1", StoreUnavailable),
+        (65535, "attempt #1: rpc error: desc = node not match[expectedNodeID=1][actualNodeID=2]", StoreUnavailable),
         (1100, "the length (514) of 0th string exceeds max length (512)", DataError),
         (65535, "the length(5) of float data should divide the dim(4)", DataError),
         (1100, "field author: check failed, the length exceeds the maximum", DataError),
     ],
 )
-def test_a_status_becomes_an_error(tmp_path: Path, code: int, message: str, error: type[SegueError]) -> None:
+def test_a_status_becomes_an_error(tmp_path: Path, code: int | grpc.StatusCode, message: str, error: type[SegueError]) -> None:
     """By code and words: credentials, database, asking for less, not ready, out of time; anything else is the rows."""
     with MilvusConnection(str(tmp_path / "milvus.db")) as connection:
         found = connection.refusal(code, message)

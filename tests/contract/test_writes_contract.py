@@ -155,6 +155,18 @@ def test_a_write_is_reached_when_a_later_state_is_acknowledged(place: Place) -> 
     assert place.writes.reached(written)
 
 
+def test_an_item_that_cannot_go_is_never_reached(place: Place) -> None:
+    """Acknowledged or not, the sink holds no row of it; a later write that can go is reached again."""
+    written = place.writes.upsert([row("a")], MARKING)
+    seen = place.marks.look(["a"]).versions
+    place.marks.acknowledge(seen, {"a": "value_missing"})
+    assert not place.writes.reached(written)
+
+    written = place.writes.upsert([row("a")], MARKING)
+    place.marks.acknowledge(place.marks.look(["a"]).versions)
+    assert place.writes.reached(written)
+
+
 def test_writers_of_the_same_keys_do_not_fail_each_other(place: Place) -> None:
     """Eight threads write and delete overlapping keys; no error, and every key is marked once."""
     faults = []

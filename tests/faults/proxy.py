@@ -28,6 +28,7 @@ class Proxy:
         self._connections: set[socket.socket] = set()
         self._mutex = threading.Lock()
         self._passing = threading.Event()
+        self._answering = threading.Event()
         self.port = 0
         self.passed = 0
         self.mend()
@@ -38,13 +39,16 @@ class Proxy:
             open_ones = [*self._connections, *([self._listener] if self._listener else [])]
             self._listener = None
             self._connections.clear()
-        self._passing.set()
         for one in open_ones:
             _close(one)
+        # Only now, so that what was held back is lost with its connection.
+        self._passing.set()
+        self._answering.set()
 
     def mend(self) -> None:
         """Take connections again, on the same port as ever, and pass on what they send. Idempotent."""
         self._passing.set()
+        self._answering.set()
         if self._listener is not None:
             return
         listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
@@ -55,6 +59,10 @@ class Proxy:
     def swallow(self) -> None:
         """Become a black hole: connections open and stay open, and nothing that is sent arrives anywhere. Idempotent."""
         self._passing.clear()
+
+    def mute(self) -> None:
+        """Let everything arrive at the server, and hold its answers back; `mend` lets them through, `cut` loses them."""
+        self._answering.clear()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -73,13 +81,14 @@ class Proxy:
             return
         with self._mutex:
             self._connections |= {client, server}
-        for here, there in ((client, server), (server, client)):
-            threading.Thread(target=self._pass, args=(here, there), daemon=True).start()
+        for here, there, gate in ((client, server, self._passing), (server, client, self._answering)):
+            threading.Thread(target=self._pass, args=(here, there, gate), daemon=True).start()
 
-    def _pass(self, here: socket.socket, there: socket.socket) -> None:
+    def _pass(self, here: socket.socket, there: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
             while data := here.recv(_BYTES):
                 self._passing.wait()
+                gate.wait()
                 there.sendall(data)
                 self.passed += len(data)
         with self._mutex:

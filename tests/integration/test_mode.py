@@ -29,6 +29,10 @@ dimension = 2
 COPY = (
     "MATCH (c:SegueControl {collection: $name}) SET c.copied = coalesce($capture, c.library_token), c.copied_at = timestamp()"
 )
+VALIDATED = (
+    "MATCH (c:SegueControl {collection: $name}) SET c.validated_at = timestamp(), c.validated_epoch = c.epoch, "
+    "c.validated_mode = 'sample', c.validated_ok = true, c.validated_rate = 1.0, c.validated_digest = ''"
+)
 MARK = "CREATE (:SegueMark:SegueOpen {collection: $name, key: 'k', part: 0, ver: 'v', acked: '', marked_at: timestamp()})"
 REGISTER = """
 MERGE (i:SegueInstance {collection: $name, name: $instance})
@@ -105,7 +109,7 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
     assert (refused.code, refused.data["status"]) == (5, "refused")
     (one,) = refused.data["collections"]
     gates = {gate["name"]: gate for gate in one["next"]["gates"]}
-    assert [name for name, gate in gates.items() if not gate["holds"]] == ["backfill", "drained", "visible"]
+    assert [name for name, gate in gates.items() if not gate["holds"]] == ["backfill", "drained", "visible", "validation"]
     assert gates["backfill"]["command"] == f"segue migrate-embeddings --collection {place.collection}"
     assert gates["drained"]["command"] == f"segue relay --until-drained --collection {place.collection}"
     assert "1 keys are dirty" in refused.err
@@ -118,6 +122,7 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
 
     write(place, COPY, capture=None)
     write(place, "MATCH (m:SegueMark {collection: $name}) SET m.acked = m.ver")
+    write(place, VALIDATED)
     eventually(lambda: all(gate["holds"] for gate in shown(place)["next"]["gates"]))
     assert shown(place)["next"]["command"] == f"segue mode set shadow_milvus --collection {place.collection}"
     for wanted in ("shadow_milvus", "hybrid"):
@@ -143,12 +148,12 @@ def test_a_jump_is_refused(place: Workplace, wanted: str) -> None:
 def test_an_override_passes_and_is_recorded(place: Workplace) -> None:
     """By name, with a reason that stays in Neo4j; without one, or with a name that is none, it is a usage error."""
     assert mode(place, "set", "dual_write").code == 0
-    overrides = ("--override", "backfill", "--override", "visible")
+    overrides = ("--override", "backfill", "--override", "visible", "--override", "validation")
     assert mode(place, "set", "shadow_milvus", *overrides).code == 2
     assert mode(place, "set", "shadow_milvus", "--override", "backfil", "--reason", "r").code == 2
     ended = mode(place, "set", "shadow_milvus", *overrides, "--reason", "a rehearsal")
     assert ended.code == 0, ended.err
-    assert ended.data["collections"][0]["overridden"] == ["backfill", "visible"]
+    assert ended.data["collections"][0]["overridden"] == ["backfill", "visible", "validation"]
     reason = shown(place)["reason"]
     assert reason.startswith("a rehearsal [overridden: backfill (no copy is complete)")
 
@@ -163,7 +168,12 @@ def test_a_dry_run_changes_nothing(place: Workplace) -> None:
     before = place.rows(CONTROL, name=place.collection)
     refused = mode(place, "set", "shadow_milvus", "--dry-run")
     assert refused.code == 5
-    assert [gate["name"] for gate in refused.data["collections"][0]["next"]["gates"]] == ["backfill", "drained", "visible"]
+    assert [gate["name"] for gate in refused.data["collections"][0]["next"]["gates"]] == [
+        "backfill",
+        "drained",
+        "visible",
+        "validation",
+    ]
     back = mode(place, "set", "neo4j_only", "--dry-run")
     assert back.code == 0
     assert back.data["collections"][0]["next"]["mode"] == "neo4j_only"
@@ -175,7 +185,17 @@ def test_of_two_operators_at_once_one_wins(place: Workplace) -> None:
     assert mode(place, "set", "dual_write").code == 0
     with place.driver.session(database="neo4j") as session, session.begin_transaction() as holding:
         holding.run("MATCH (c:SegueControl {collection: $name}) SET c.looked_at = 0", name=place.collection).consume()
-        forward = ("shadow_milvus", "--override", "backfill", "--override", "visible", "--reason", "hurry")
+        forward = (
+            "shadow_milvus",
+            "--override",
+            "backfill",
+            "--override",
+            "visible",
+            "--override",
+            "validation",
+            "--reason",
+            "hurry",
+        )
         both = [place.start("mode", "set", *each, "--format", "json") for each in (forward, ("neo4j_only",))]
         eventually(lambda: _blocked(place) >= 2 or any(one.process.poll() is not None for one in both))
         assert _blocked(place) >= 2

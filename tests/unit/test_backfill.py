@@ -439,7 +439,7 @@ def test_a_copy_while_nobody_writes_is_recorded_as_such(copy: Copy) -> None:
     marks: Any = Struck(graph, calls)
     outcome = copy.with_job(nobody_writes=marks).run(calls=calls)
 
-    assert calls.made[calls.made.index("load") :][:3] == ["load", "copy_ended", "finish"]
+    assert calls.made[calls.made.index("load") :][:4] == ["load", "conditions", "copy_ended", "finish"]
     assert (graph.copying, graph.copied) == (False, STATIC)
     assert outcome.static
     assert STATED_COPY in outcome.notes
@@ -461,3 +461,52 @@ def test_what_is_stated_late_was_not_stated_of_what_is_copied(copy: Copy, finish
     assert graph.copied is None
     assert_complete(copy, stated.run(restart=True))
     assert graph.copied == STATIC
+
+
+def _change(copy: Copy, number: int, **properties: Any) -> Key:
+    """Delete a film, or change it where properties are given; return its key."""
+    key: Key = film(number)[SPEC.key]
+    element_id = next(one for one, node in copy.source._nodes.items() if node.properties.get(SPEC.key) == key)
+    if properties:
+        copy.source._nodes[element_id].properties.update(properties)
+    else:
+        copy.source.delete(element_id)
+    return key
+
+
+def test_a_new_copy_takes_out_what_an_earlier_one_left(copy: Copy) -> None:
+    """Rows of items that are no more, or that cannot go any more, are gone in the end; and nothing else is."""
+    copy.run()
+    _change(copy, 3)
+    _change(copy, 29)
+    _change(copy, 7, **{SPEC.vector: [1.0]})
+    again = replace(copy, items=None)
+
+    outcome = again.run(restart=True)
+
+    assert held(copy.sink) == expected(number for number in range(30) if number not in (3, 7, 29))
+    assert outcome.target_rows == 27
+    assert again.watch is not None
+    assert "2 rows were of items that are no more: taken out" in again.watch.notes
+
+
+def test_beside_writers_such_keys_are_left_to_the_relay(copy: Copy) -> None:
+    """They are marked, since their items may be there again by now; no row is deleted by the copy."""
+    copy.run()
+    keys = {_change(copy, 3), _change(copy, 7, **{SPEC.vector: [1.0]})}
+    beside = BesideWriters(replace(copy, items=None))
+    calls = Calls()
+
+    beside.run(calls, restart=True)
+
+    assert "delete" not in calls.made
+    assert keys <= set(beside.graph.opened())
+    assert not {film(number)[SPEC.key] for number in range(30) if number not in (3, 7)} & set(beside.graph.opened())
+
+
+def test_a_copy_into_a_collection_of_its_own_looks_for_no_leftovers(copy: Copy) -> None:
+    """What it made itself has no rows of before, also when it was interrupted."""
+    calls, stop = Calls(), threading.Event()
+    copy.run(calls=calls, on_batch=stop.set, stop=stop)
+    copy.run(calls=calls)
+    assert not {"keys", "missing"} & set(calls.made)

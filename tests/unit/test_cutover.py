@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, StoreUnavailable
+from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, SegueError, StoreUnavailable
 from segue.migration import GateSeen
-from segue.model import STATIC, Control, FenceTimes, Instance, KeyType, Metric, SourceSpec, StorageMode
-from segue.phases.cutover import Changed, Overrides, Patience, change_mode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, KeyType, Metric, SourceSpec, StorageMode, Validated
+from segue.phases.cutover import Changed, Overrides, Patience, change_mode, roll_out
+from segue.ports import RolloutWatch
 from segue.stores.memory_control import MemoryControl
 from segue.stores.memory_marks import MemoryGraph
 
@@ -91,11 +92,17 @@ class Place:
         self.node.renew(Instance(name, f"host-of-{name}", own, epoch), seconds)
 
     def open_shadow(self) -> None:
-        """Come to `dual_write` with a copy, so that the gates to the next mode are open."""
-        capture = self.change(DUAL).control.capture
-        assert capture is not None
-        self.node.copy_ended(capture)
+        """Come to `dual_write` with a validated copy, so that the gates to the next mode are open."""
+        control = self.change(DUAL).control
+        assert control.capture is not None
+        self.node.copy_ended(control.capture)
+        self.validated()
         self.now += FenceTimes().window
+
+    def validated(self) -> None:
+        """Note a clean validation of the present epoch."""
+        epoch = self.node.read().epoch
+        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=0.0))
 
     def _wait(self, seconds: float) -> bool:
         self.now += seconds
@@ -337,7 +344,54 @@ def test_kept_times_decide_when_a_copy_is_visible() -> None:
     place = Place()
     place.change(DUAL, times=FenceTimes(visible=4.0))
     place.node.copy_ended(STATIC)
+    place.validated()
     place.now += FenceTimes(visible=4.0).window
     place.change(SHADOW, times=FenceTimes(visible=900.0))
     assert place.change(HYBRID, times=FenceTimes(visible=900.0)).control.times == FenceTimes(visible=4.0)
     assert isinstance(place.node.read(), Control)
+
+
+class Deployed:
+    """A `Rollout` into a variable, or one that fails."""
+
+    def __init__(self, fault: SegueError | None = None) -> None:
+        self.mode: StorageMode | None = None
+        self.fault = fault
+
+    def plan(self, mode: StorageMode) -> list[str]:
+        raise NotImplementedError
+
+    def apply(self, mode: StorageMode, watch: RolloutWatch) -> bool:
+        if self.fault:
+            raise self.fault
+        self.mode = mode
+        return True
+
+    def undo(self, watch: RolloutWatch) -> None:
+        raise NotImplementedError
+
+    def by_hand(self, mode: StorageMode) -> list[str]:
+        return [f"echo {mode}"]
+
+
+def test_the_deployment_gets_the_highest_mode_of_all_collections() -> None:
+    """One application serves them all: none is held down by another."""
+    place, other = Place(), Place()
+    place.change(DUAL)
+    rollout = Deployed()
+    assert roll_out([other.node, place.node], rollout, place.watch) is DUAL
+    assert rollout.mode is DUAL
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable("no answer"), FatalError("not allowed", hint="ask")])
+def test_a_deployment_that_fails_leaves_the_control_node(fault: SegueError) -> None:
+    """It says so with the command for the rest; the control node stays as it is. A request to stop passes through."""
+    place = Place()
+    before = place.change(DUAL).control
+    with pytest.raises(FatalError, match="the mode is changed, but dual_write is not deployed: no") as failure:
+        roll_out([place.node], Deployed(fault), place.watch)
+    assert failure.value.hint.endswith("The same command tries again. By hand:\n  echo dual_write")
+    assert failure.value.hint.startswith(fault.hint)
+    assert place.node.read() == before
+    with pytest.raises(Interrupted):
+        roll_out([place.node], Deployed(Interrupted("stop")), place.watch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -61,10 +60,11 @@ def test_asked_to_stop_no_further_range_is_begun() -> None:
 def test_a_failure_stops_the_others_and_is_raised() -> None:
     """The first failure asks the others to stop, is raised when they have come to rest, and no thread is left."""
     stop, rested = threading.Event(), []
+    all_begun = threading.Barrier(4)
 
     def work(worker: int, todo: RangeProgress) -> None:
+        all_begun.wait(10)
         if todo.range.number == 0:
-            time.sleep(0.01)
             message = "the store is gone"
             raise RuntimeError(message)
         stop.wait(10)

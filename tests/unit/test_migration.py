@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, reachable
-from segue.model import STATIC, Control, FenceTimes, StorageMode
+from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, highest, reachable
+from segue.model import STATIC, Control, Depth, FenceTimes, StorageMode, Validated
 from segue.ports import Backlog
 
 ONLY, DUAL, SHADOW, HYBRID = StorageMode
@@ -33,9 +35,21 @@ def test_only_neighbours_and_neo4j_only_are_reachable(mode: StorageMode, others:
     assert set(reachable(mode)) == others
 
 
-def copied(under: str | None, *, capture: str | None = "t", ago: float = 60.0, changed: float = 60.0) -> Control:
-    """Return a control node in `dual_write` with a complete copy."""
-    return Control(DUAL, 1, capture=capture, copied=under, copied_seconds_ago=ago, changed_seconds_ago=changed)
+CHECKED = Validated(1, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=60.0)
+
+
+def copied(
+    under: str | None,
+    *,
+    capture: str | None = "t",
+    ago: float = 60.0,
+    changed: float = 60.0,
+    checked: Validated | None = CHECKED,
+) -> Control:
+    """Return a control node in `dual_write` with a complete copy that was validated."""
+    return Control(
+        DUAL, 1, capture=capture, copied=under, copied_seconds_ago=ago, changed_seconds_ago=changed, validated=checked
+    )
 
 
 GOOD = copied("t", ago=5.0, changed=TIMES.window)
@@ -47,7 +61,7 @@ GOOD = copied("t", ago=5.0, changed=TIMES.window)
         (GOOD, CLEAN, [], "", ""),
         (copied(STATIC), CLEAN, [], "", ""),
         (
-            Control(DUAL, 1, capture="t"),
+            Control(DUAL, 1, capture="t", validated=CHECKED),
             CLEAN,
             ["backfill", "visible"],
             "no copy is complete",
@@ -93,12 +107,26 @@ GOOD = copied("t", ago=5.0, changed=TIMES.window)
         ),
         (copied("t", ago=4.5), CLEAN, ["visible"], "4.5 s ago", "sleep 1"),
         (copied("t", changed=2.0), CLEAN, ["visible"], "the mode is 2.0 s old", "sleep 5"),
+        (
+            copied("t", checked=None),
+            CLEAN,
+            ["validation"],
+            "both sides were never compared",
+            "segue validate --collection films",
+        ),
+        (
+            copied("t", checked=replace(CHECKED, clean=False, rate=0.995, depth=Depth.FULL)),
+            CLEAN,
+            ["validation"],
+            "the last validation (full, begun 60 s ago in epoch 1) found 99.5000% equal",
+            "segue validate --collection films --full --fix",
+        ),
     ],
 )
 def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: list[str], words: str, command: str) -> None:
     """Each closed gate says why, and which command would open it; before hybrid they are the same as before shadow reads."""
     seen = gates_before(SHADOW, standing(control, backlog))
-    assert [gate.name for gate in seen] == ["backfill", "drained", "visible"]
+    assert [gate.name for gate in seen] == ["backfill", "drained", "visible", "validation"]
     assert [gate.name for gate in closed(seen)] == shut
     if shut:
         assert words in closed(seen)[0].evidence
@@ -106,10 +134,30 @@ def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: l
     assert gates_before(HYBRID, standing(control, backlog)) == seen
 
 
+def test_a_validation_counts_in_its_epoch_before_milvus_is_read() -> None:
+    """Of an earlier epoch it says nothing about changes in between; before hybrid only its age counts."""
+    later = replace(copied("t"), epoch=2)
+    (gate,) = closed(gates_before(SHADOW, standing(later)))
+    assert (gate.name, gate.command) == ("validation", "segue validate --collection films")
+    assert gate.evidence.endswith("this is epoch 2")
+    assert closed(gates_before(HYBRID, standing(later))) == []
+
+
+def test_a_validation_grows_too_old_for_hybrid() -> None:
+    """Up to the configured age it counts; before the first mode that reads Milvus its age does not matter."""
+    old = copied("t", checked=replace(CHECKED, seconds_ago=3_601.0))
+    within = replace(standing(old), validated_within=3_600.0)
+    (gate,) = closed(gates_before(HYBRID, within))
+    assert "begun 3,601 s ago" in gate.evidence
+    assert gate.evidence.endswith("that is older than 3,600 s")
+    assert closed(gates_before(HYBRID, replace(within, validated_within=3_602.0))) == []
+    assert closed(gates_before(SHADOW, within)) == []
+
+
 def test_an_override_lets_only_the_named_gate_pass() -> None:
     """The others stay closed."""
     seen = gates_before(SHADOW, standing(Control(DUAL, 1, capture="t"), Backlog(1, 1, 0, 0.0)))
-    assert [gate.name for gate in closed(seen, ["backfill"])] == ["drained", "visible"]
+    assert [gate.name for gate in closed(seen, ["backfill"])] == ["drained", "visible", "validation"]
     assert closed(seen, gate_names()) == []
 
 
@@ -117,3 +165,9 @@ def test_an_override_lets_only_the_named_gate_pass() -> None:
 def test_going_back_has_no_gates(wanted: StorageMode) -> None:
     """Neo4j is complete in every mode, whatever is dirty."""
     assert gates_before(wanted, standing(Control(SHADOW, 9), Backlog(5, 5, 5, 99.0))) == []
+
+
+def test_the_highest_mode_is_deployed_for_several_collections() -> None:
+    """It holds none of them down; of none it is the one that protects."""
+    assert highest([StorageMode.DUAL_WRITE, StorageMode.HYBRID, StorageMode.NEO4J_ONLY]) is StorageMode.HYBRID
+    assert highest([]) is StorageMode.NEO4J_ONLY

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segue.breaker import Breaker
-from segue.errors import DataError, SegueError, StoreTimeout, StoreUnavailable
+from segue.errors import DataError, NotConnected, SegueError, StoreTimeout, StoreUnavailable
 from segue.model import (
     CarriedProperty,
     Condition,
@@ -335,6 +335,20 @@ def test_a_milvus_that_is_down_is_not_asked_for_a_while() -> None:
     scene.now += 60
     assert scene.found() == [("a", MILVUS)]
     assert not scene.breaker.is_open
+
+
+def test_a_connection_that_is_still_being_opened_is_no_failure() -> None:
+    """In the first moments of a mode Neo4j answers, without budget or breaker; Milvus does as soon as it is connected."""
+    scene = Scene(StorageMode.SHADOW_MILVUS)
+    scene.settle(a=1)
+    scene.milvus.unsendable = NotConnected("on the way")
+    for _ in range(100):
+        assert scene.found() == [("a", NEO4J)]
+    assert scene.meter.fallbacks == {Fallback.NOT_CONNECTED: 100}
+    assert scene.meter.failures == {}
+    assert scene.budget.burnt() is None
+    scene.milvus.unsendable = None
+    assert scene.found() == [("a", MILVUS)]
 
 
 def test_a_probe_that_came_to_no_answer_is_made_again() -> None:

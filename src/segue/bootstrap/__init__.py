@@ -13,30 +13,51 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
-from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, FenceTimes, Layout, SourceSpec, StorageMode
+from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
+from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
+from segue.phases.reconcile import Job as ReconcileJob
+from segue.phases.reconcile import Reconcile, Sides
+from segue.phases.reconcile import Watch as ReconcileWatch
 from segue.phases.relay import Relay, Timing, Watch, keep_equal
 from segue.pipelines.conditions import as_laid_out
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import BackfillState, Capture, Catalog, ControlNode, Marks, Meter, NoMeter, Progress, Run, Sink, Source
+from segue.ports import (
+    BackfillState,
+    Capture,
+    Catalog,
+    ControlNode,
+    Marks,
+    Meter,
+    NoMeter,
+    Progress,
+    ReconcileState,
+    Run,
+    Sink,
+    Source,
+)
 from segue.state import quarantine_file
+from segue.state.sqlite_comparisons import SqliteComparisons
 from segue.state.sqlite_state import SqliteState
 
 if TYPE_CHECKING:
     from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
+
+STORE_SECONDS = 2.0
+"""Between tries to reach a store that a relay needs to begin."""
 
 PROOF_SECONDS = 90.0
 """How long a trigger may take to show that it works; a new one is live after APOC's refresh, 60 s unless set."""
@@ -98,6 +119,7 @@ class ModeControl:
         capture: The trigger, where one is noted as capturing.
         times: The read fence's, as configured.
         prepare: Makes the constraints that a change relies on. Idempotent.
+        validated_within: How old a clean validation may be before `hybrid`, in seconds.
     """
 
     node: ControlNode
@@ -105,6 +127,7 @@ class ModeControl:
     capture: Capture | None
     times: FenceTimes
     prepare: Callable[[], None]
+    validated_within: float
 
 
 @contextmanager
@@ -127,16 +150,20 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
             trigger if trigger.is_noted() else None,
             FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
             partial(prepare, connection),
+            settings.validation.max_age_seconds,
         )
 
 
 @contextmanager
-def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) -> Iterator[Neo4jConnection]:
+def open_neo4j(
+    settings: Settings, *, most_connect_seconds: float = math.inf, retry_seconds: float = 30.0
+) -> Iterator[Neo4jConnection]:
     """Open a driver on Neo4j, which connects at its first query.
 
     Args:
         settings: Where it is.
         most_connect_seconds: How long a connection may take to open, whatever is configured; no other deadline ends that.
+        retry_seconds: How long a write is tried anew while Neo4j does not answer.
     """
     from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
 
@@ -149,6 +176,7 @@ def open_neo4j(settings: Settings, *, most_connect_seconds: float = math.inf) ->
         database=neo4j.database,
         connect_timeout_seconds=min(neo4j.connect_timeout_seconds, most_connect_seconds),
         request_timeout_seconds=neo4j.request_timeout_seconds,
+        retry_seconds=retry_seconds,
     )
     with connection:
         yield connection
@@ -248,9 +276,30 @@ def relay(
 ) -> None:
     """Relay one collection until asked to stop, or until it is drained.
 
+    A store that does not answer is waited for, in the beginning as later.
+
     Raises:
         ConfigError: The collection is not there yet.
     """
+    while not stop.is_set():
+        try:
+            _relay(settings, collection, watch, stop, until_drained=until_drained, meter=meter)
+        except RetryableError as fault:
+            watch.note(f"{fault}; trying again")
+            stop.wait(STORE_SECONDS)
+        else:
+            return
+
+
+def _relay(
+    settings: Settings,
+    collection: CollectionSettings,
+    watch: Watch,
+    stop: threading.Event,
+    *,
+    until_drained: bool,
+    meter: Meter | None,
+) -> None:
     with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
@@ -271,6 +320,65 @@ def relay(
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic, meter=meter)
         keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained, meter=meter)
+
+
+@contextmanager
+def open_reconcile(
+    settings: Settings,
+    collection: CollectionSettings,
+    *,
+    depth: Depth,
+    sample_size: int,
+    watch: ReconcileWatch,
+    stop: threading.Event,
+    keeps_records: bool,
+) -> Iterator[tuple[Reconcile, ReconcileState]]:
+    """Connect to both sides for comparing a collection, and open its records; without `keeps_records`, ones that do not last.
+
+    Raises:
+        ConfigError: The collection is not there yet.
+    """
+    from segue.stores.milvus_rows import MilvusRows  # noqa: PLC0415
+    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
+    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+
+    with ExitStack() as opened:
+        connection = opened.enter_context(open_neo4j(settings))
+        milvus = opened.enter_context(open_milvus(settings))
+        sink = MilvusSink(milvus)
+        names = sink.field_names(collection.name)
+        if names is None:
+            message = f"there is no collection {collection.name!r} in Milvus to compare with"
+            raise ConfigError(message, hint="`segue migrate-embeddings` makes it.")
+        configured = source_spec(collection)
+        spec = as_laid_out(configured, names)
+        layout = lay_out(collection)(spec)
+        sink.find(layout)
+        job = ReconcileJob(
+            collection=collection.name,
+            configured=configured,
+            spec=spec,
+            layout=layout,
+            depth=depth,
+            sample_size=sample_size,
+            items_per_range=settings.backfill.items_per_range,
+            settle_seconds=settings.validation.settle_seconds,
+            tool_version=__version__,
+        )
+        sides = Sides(
+            source=Neo4jSide(connection, spec),
+            counted=Neo4jSource(connection),
+            sink=MilvusRows(milvus, layout),
+            written=sink,
+            marks=_marks(connection, collection),
+            node=Neo4jControl(connection, collection.name),
+        )
+        folder = None if keeps_records else opened.enter_context(TemporaryDirectory(prefix="segue-"))
+        state = opened.enter_context(SqliteComparisons(settings.state.path if folder is None else Path(folder) / "state.db"))
+        workers = LocalWorkers(settings.backfill.workers)
+        yield Reconcile(job, sides, workers, watch, clock=time.monotonic, wait=stop.wait, stop=stop), state
 
 
 def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, Counts] | None:

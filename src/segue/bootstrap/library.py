@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from segue import bootstrap
 from segue.breaker import Breaker
 from segue.config import DEFAULT_PATH, CollectionSettings, Settings, load
-from segue.errors import ConfigError, SegueError, StoreUnavailable
+from segue.errors import ConfigError, NotConnected, SegueError, StoreUnavailable
 from segue.model import Filter, Freshness, SourceSpec, StorageMode
 from segue.phases.relay import Step
 from segue.pipelines.conditions import as_laid_out
@@ -180,7 +180,7 @@ class _LateMilvus:
         opened = self._opened
         if opened is None:
             message = f"Milvus at {self._settings.milvus.uri} is not connected yet"
-            raise StoreUnavailable(message)
+            raise NotConnected(message)
         return opened[0].search(vector, k, conditions, seconds)
 
     def begin_to_open(self) -> threading.Thread | None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import capture, demo, init, migrate_embeddings, mode, relay, sandbox
+from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox, validate
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
 app.add_typer(capture.app)
 app.add_typer(mode.app)
 app.command("relay")(relay.relay)
+app.command("rollback")(rollback.rollback)
+app.command("cleanup")(cleanup.cleanup)
+app.command("validate")(validate.validate)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 

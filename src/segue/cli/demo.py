@@ -12,7 +12,7 @@ from rich.console import Console
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where segue.toml and the state go.")] = Path("segue-demo"),
 ) -> None:
-    """Start real servers, load some 580 films into Neo4j, move them to Milvus, and ask both the same questions."""
+    """Start real servers; move 579 films from Neo4j to Milvus under a reader and two editors, with Milvus killed halfway."""
     from segue.demo import tour  # noqa: PLC0415  # imports both database clients
 
     console = Console()

@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import structlog
 import typer
 
 from segue import bootstrap
-from segue.bootstrap import ModeControl
+from segue.bootstrap import ModeControl, returning
 from segue.cli import options
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
-from segue.config import CollectionSettings, load
+from segue.config import CollectionSettings, Settings, load
 from segue.errors import BarrierNotReached, Interrupted, ModeRefused, SegueError
 from segue.migration import GateSeen, closed, following, phase_of, reachable
-from segue.model import Instance, StorageMode
-from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look
+from segue.model import Control, Instance, StorageMode
+from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look, roll_out
 from segue.telemetry.logging import LogFormat, configure
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def set_(
                         results.append(_standing(one, control, wanted=mode))
                         raise
                     results.append(_standing(one, control, wanted=mode, changed=changed))
+            _roll_out(settings, mode, stop, Watch("rollout", log_format), dry_run=dry_run)
         except SegueError as fault:
             failure = fault
     publish(results, _data(results, began, failure), output_format, output_file)
@@ -105,7 +107,15 @@ def _change(
     dry_run: bool,
 ) -> Changed | None:
     """Change one collection's mode; in a dry run only see whether it could be."""
-    now, _ = examine(control.node, control.marks, wanted, collection=one.name, times=control.times, overrides=overrides)
+    now, _ = examine(
+        control.node,
+        control.marks,
+        wanted,
+        collection=one.name,
+        times=control.times,
+        overrides=overrides,
+        validated_within=control.validated_within,
+    )
     if dry_run:
         return None
     if now.mode is not wanted:
@@ -120,7 +130,21 @@ def _change(
         patience=Patience(wait_secs, stop.wait, time.monotonic),
         watch=Watch(one.name, log_format),
         capture=control.capture,
+        validated_within=control.validated_within,
     )
+
+
+def _roll_out(settings: Settings, mode: StorageMode, stop: Stop, watch: Watch, *, dry_run: bool) -> None:
+    """Carry the mode to where the application is deployed, if the configuration says where."""
+    rollout = returning.open_rollout(settings, stop.wait)
+    if rollout is None:
+        return
+    if dry_run:
+        for line in rollout.plan(mode):
+            watch.note(line)
+        return
+    with returning.open_controls(settings) as control_nodes:
+        watch.note(f"{roll_out(control_nodes, rollout, watch)} is deployed")
 
 
 class Watch:
@@ -151,7 +175,8 @@ def _standing(
     """Say how a collection stands, with the gates before the mode that was asked for, or else before the next."""
     control, instances, backlog = room.node.read(), room.node.instances(), room.marks.backlog()
     onward = wanted if wanted in reachable(control.mode) else following(control.mode)
-    gates = look(control, room.marks, onward, collection=one.name, times=room.times) if onward else []
+    within = room.validated_within
+    gates = look(control, room.marks, onward, collection=one.name, times=room.times, validated_within=within) if onward else []
     late = [instance for instance in instances if instance.epoch < control.epoch]
     command = _command(one.name, onward, gates)
     age = "" if control.copied_seconds_ago is None else f", {control.copied_seconds_ago:,.0f} s ago"
@@ -160,6 +185,7 @@ def _standing(
         ("epoch", f"{control.epoch}{f' ({control.reason})' if control.reason else ''}"),
         ("capture", control.capture or "none: changes may leave no mark"),
         ("copied", f"under {control.copied}{age}" if control.copied else "no copy is complete"),
+        ("validated", _validated(control)),
         ("backlog", f"{backlog.dirty:,} dirty, {backlog.tainted:,} tainted, {backlog.open:,} open"),
         ("instances", f"{len(instances):,} registered, {len(late):,} not in this epoch yet"),
         ("next", f"{onward}: {command}" if onward else "nothing: this is where the migration leads"),
@@ -179,6 +205,7 @@ def _standing(
         "capture": control.capture,
         "copied": control.copied,
         "copied_seconds_ago": control.copied_seconds_ago,
+        "validated": control.validated and asdict(control.validated),
         "times": {"visible": control.times.visible, "fence": control.times.fence, "slack": control.times.slack},
         "backlog": {"open": backlog.open, "dirty": backlog.dirty, "tainted": backlog.tainted},
         "instances": [
@@ -193,6 +220,14 @@ def _standing(
         passed = ", ".join(f"{gate.name} ({gate.evidence})" for gate in changed.overridden)
         facts += [("before", changed.before.value), *([("overridden", passed)] if passed else [])]
     return Result(title=title, facts=facts, data=data, listings=listings)
+
+
+def _validated(control: Control) -> str:
+    last = control.validated
+    if last is None:
+        return "both sides were never compared"
+    found = "clean" if last.clean else f"{last.rate:.4%} equal"
+    return f"{last.depth}, {last.seconds_ago:,.0f} s ago in epoch {last.epoch}: {found}"
 
 
 def _command(name: str, onward: StorageMode | None, gates: Sequence[GateSeen]) -> str:

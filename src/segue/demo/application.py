@@ -36,10 +36,10 @@ CALL db.index.vector.queryNodes('films', $k, $vector) YIELD node, score
 RETURN node.title AS title, node.year AS year, score
 """
 
-_TEXTS = """
-MATCH (f:Film) WHERE NOT f.title STARTS WITH '(draft)'
-RETURN f.id AS id, f.description AS text
-"""
+_ALL = "MATCH (f:Film) WHERE NOT f.title STARTS WITH '(draft)' RETURN properties(f) AS film"
+
+_OF_SEGUE = ("segue_ver", "segue_hash")
+"""What a row carries for Segue alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,13 @@ class FilmService:
         """Write films and wait until the vector index covers them."""
         for statement in _SCHEMA:
             self._graph.execute_query(statement)
-        self._graph.execute_query(_LOAD, films=[_node(film) for film in films])
+        self.add(films)
         self._graph.execute_query("CALL db.awaitIndexes(60)")
+
+    def add(self, films: Sequence[Film]) -> None:
+        """Write films that are not there yet."""
+        nodes = [{"properties": properties_of(film), "embedding": _listed(film.vector)} for film in films]
+        self._graph.execute_query(_LOAD, films=nodes)
 
     def edit(self, key: str, description: str) -> None:
         """Change a film's description, as an editor at work does."""
@@ -85,12 +90,17 @@ class FilmService:
         """Take a film out."""
         self._graph.execute_query("MATCH (f:Film {id: $key}) DETACH DELETE f", key=key)
 
-    def differences(self) -> tuple[int, int]:
-        """Return how many films Milvus holds, and for how many of those and of Neo4j's it says something else."""
-        graph = {row["id"]: row["text"] for row in self._graph.execute_query(_TEXTS).records}
-        found = self._vectors.query("films", filter='id >= ""', output_fields=["id", "description"], consistency_level="Strong")
-        rows = {row["id"]: row["description"] for row in found}
-        return len(rows), sum(graph.get(key) != rows.get(key) for key in graph.keys() | rows.keys())
+    def differences(self) -> tuple[int, list[str]]:
+        """Compare every film in both stores, every property and every element of the vector.
+
+        Returns:
+            How many films Milvus holds, and the ids of those that differ or are in one store only.
+        """
+        nodes = [dict(row["film"]) for row in self._graph.execute_query(_ALL).records]
+        rows = self._vectors.query("films", filter='id >= ""', output_fields=["*"], consistency_level="Strong")
+        ours = {node["id"]: _plain_node(node) for node in nodes}
+        theirs = {row["id"]: _plain_row(dict(row)) for row in rows}
+        return len(rows), sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
     def ask_neo4j(self, vector: NDArray[np.float32], k: int) -> list[Answer]:
         """Search Neo4j's vector index."""
@@ -121,7 +131,8 @@ def median_milliseconds(ask: Callable[[], object], times: int = 7) -> float:
     return sorted(taken)[times // 2] * 1000
 
 
-def _node(film: Film) -> dict[str, Any]:
+def properties_of(film: Film) -> dict[str, Any]:
+    """Return what a film's node holds besides the vector."""
     properties = {
         "id": film.id,
         "title": film.title,
@@ -135,4 +146,24 @@ def _node(film: Film) -> dict[str, Any]:
     }
     if film.released is not None:
         properties["released"] = date.fromisoformat(film.released)
-    return {"properties": properties, "embedding": None if film.vector is None else film.vector.tolist()}
+    return properties
+
+
+def _listed(vector: NDArray[np.float32] | None) -> list[float] | None:
+    return None if vector is None else vector.tolist()
+
+
+def _plain_node(node: dict[str, Any]) -> dict[str, Any]:
+    """A node as its row should read: dates as text, the vector's elements as float32."""
+    if "released" in node:
+        node["released"] = node["released"].iso_format()
+    node["embedding"] = np.asarray(node["embedding"], np.float32).tobytes()
+    return node
+
+
+def _plain_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what its JSON field holds beside the fields, and without what is Segue's."""
+    for name in _OF_SEGUE:
+        del row[name]
+    vector = np.asarray(row.pop("vector"), np.float32).tobytes()
+    return {**row.pop("properties"), **row, "embedding": vector}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segue.model.comparing import DIGESTS, Depth, Difference, Kind, Tally
 from segue.model.items import (
     CarriedProperty,
     Counts,
@@ -39,15 +40,19 @@ from segue.model.serving import (
     Scalar,
     StorageMode,
     StoreName,
+    Validated,
     Written,
 )
 
 __all__ = [
+    "DIGESTS",
     "STATIC",
     "CarriedProperty",
     "Condition",
     "Control",
     "Counts",
+    "Depth",
+    "Difference",
     "Encoded",
     "Fallback",
     "FenceTimes",
@@ -60,6 +65,7 @@ __all__ = [
     "Item",
     "Key",
     "KeyType",
+    "Kind",
     "Layout",
     "Metric",
     "OpenMark",
@@ -75,6 +81,8 @@ __all__ = [
     "SourceSpec",
     "StorageMode",
     "StoreName",
+    "Tally",
+    "Validated",
     "VectorIndex",
     "Vectors",
     "Written",

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from segue.model.comparing import Depth
 from segue.model.items import Key, Page
 
 
@@ -50,6 +51,7 @@ class Fallback(StrEnum):
     """Why Neo4j answers a search that Milvus should have answered."""
 
     MODE_CHANGED = "mode_changed"
+    NOT_CONNECTED = "not_connected"
     BREAKER_OPEN = "breaker_open"
     MILVUS_FAILED = "milvus_failed"
     TOO_MANY_OPEN = "too_many_open"
@@ -157,6 +159,27 @@ class FenceTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Validated:
+    """What comparing both sides came to last.
+
+    Attributes:
+        epoch: The epoch that it was begun in.
+        depth: How much was compared.
+        clean: Nothing differs, or what did was repaired.
+        rate: The share of the compared keys that are equal, the repaired ones among them.
+        digest: Of everything compared, as the source has it.
+        seconds_ago: How long ago it was begun, by the source's clock.
+    """
+
+    epoch: int
+    depth: Depth
+    clean: bool
+    rate: float
+    digest: str
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The control node of a collection: what every instance acts by. Equal when it says the same, whenever it was looked at.
 
@@ -170,6 +193,7 @@ class Control:
         copied_seconds_ago: How long ago that was, by the source's clock; None when no copy is complete.
         changed_seconds_ago: How long ago the mode was changed last, by the source's clock; None when it never was.
         reason: Why the mode was changed last, in words.
+        validated: What comparing both sides came to last; None when they never were.
     """
 
     mode: StorageMode = StorageMode.NEO4J_ONLY
@@ -180,6 +204,7 @@ class Control:
     copied_seconds_ago: float | None = field(default=None, compare=False)
     changed_seconds_ago: float | None = field(default=None, compare=False)
     reason: str = ""
+    validated: Validated | None = field(default=None, compare=False)
 
 
 STATIC = "static"

@@ -31,6 +31,12 @@ IN_FLIGHT = 2
 
 INDEX_POLL_SECONDS = 0.5
 
+NEW = "new"
+"""The condition of a run that says whether it made its collection; otherwise there may be rows of before."""
+
+LEFTOVERS = 5_000
+"""Keys of rows looked at together, when rows of items that are no more are looked for."""
+
 STATIC_COPY = (
     "nothing captures changes: what changes behind the copy is not carried over; this copy is static and opens no gate. "
     "`segue capture install` and copy again with --restart; or, if nobody writes until the mode is dual_write, state that: "
@@ -227,7 +233,7 @@ class Backfill:
                 self._copy_ranges(state, run, spec, layout)
                 copied = time.monotonic()
                 if not self._stop.is_set():
-                    self._complete(state, run, layout)
+                    self._complete(state, run, spec, layout)
         finally:
             state.spent(run, time.monotonic() - started)
         now = state.latest(self._job.collection) or run
@@ -251,10 +257,11 @@ class Backfill:
         spec, notes = settled(self._job.spec, census)
         layout = self._job.lay_out(spec)
         # A collection with another schema is found out before anything is planned or made.
-        self._sink.find(layout)
+        is_new = self._sink.find(layout) is None
         ranges = self._source.plan(spec, self._job.items_per_range, census)
         target = self._sink.create(layout)
-        run = state.begin(self._job.collection, self._conditions(spec, layout), target, ranges, notes)
+        conditions = {**self._conditions(spec, layout), NEW: is_new}
+        run = state.begin(self._job.collection, conditions, target, ranges, notes)
         return run, spec, layout
 
     def _resume(self, state: BackfillState, run: Run) -> tuple[Run, SourceSpec, Layout]:
@@ -262,7 +269,8 @@ class Backfill:
         key_unique = self._source.census(self._job.spec).key_unique
         spec = with_types(self._job.spec, recorded, key_unique=key_unique)
         layout = self._job.lay_out(spec)
-        changed = list(differences(recorded, self._conditions(spec, layout)))
+        now = {**self._conditions(spec, layout), NEW: recorded.get(NEW)}
+        changed = list(differences(recorded, now))
         # Under other conditions the schema differs as well; what changed says more.
         target = run.target if changed else self._sink.find(layout)
         if target != run.target:
@@ -309,7 +317,7 @@ class Backfill:
 
         self._workers.run(copy, [todo for todo in state.progress(run) if not todo.done], self._stop)
 
-    def _complete(self, state: BackfillState, run: Run, layout: Layout) -> None:
+    def _complete(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
         self._patiently(lambda: self._sink.index(layout))
         while not (index := self._patiently(lambda: self._sink.index_progress(layout))).done:
             self._progress.indexing(index)
@@ -317,12 +325,48 @@ class Backfill:
                 return
         self._progress.indexing(index)
         self._patiently(lambda: self._sink.load(layout))
+        if not state.conditions(run).get(NEW):
+            self._take_out_leftovers(state, run, spec, layout)
+        if self._stop.is_set():
+            return
         # Before the run counts as finished, so that a run killed in between says it again.
         if (beside := self._job.beside) is not None:
             self._patiently(lambda: beside.marks.copy_ended(beside.capture))
         elif (marks := self._job.nobody_writes) is not None:
             self._patiently(lambda: marks.copy_ended(STATIC))
         state.finish(run)
+
+    def _take_out_leftovers(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
+        """Take out what an earlier copy left in the collection: rows of items that are no more, or that cannot go any more.
+
+        Changes of before this copy's capture left no marks, deletes among them. Beside writers such keys are marked, so that
+        the relay makes each what its item is then; elsewhere the rows are deleted.
+        """
+        quarantined = [row.key for row in state.quarantine(run) if row.key is not None]
+        gone = 0
+        for start in range(0, len(quarantined), LEFTOVERS):
+            self._take_out(layout, quarantined[start : start + LEFTOVERS])
+        after: Key | None = None
+        while not self._stop.is_set():
+            behind = after
+            keys = self._patiently(lambda behind=behind: self._sink.keys(layout, behind, LEFTOVERS))  # type: ignore[misc]
+            if not keys:
+                break
+            missing = self._patiently(lambda keys=keys: self._source.missing(spec, keys))  # type: ignore[misc]
+            if missing:
+                self._take_out(layout, missing)
+            gone += len(missing)
+            after = keys[-1]
+        if gone:
+            done = "marked, the relay takes them out" if self._job.beside else "taken out"
+            self._progress.note(f"{gone:,} rows were of items that are no more: {done}")
+
+    def _take_out(self, layout: Layout, keys: Sequence[Key]) -> None:
+        beside = self._job.beside
+        if beside is not None:
+            self._patiently(lambda: beside.marks.mark(keys))
+        else:
+            self._patiently(lambda: self._sink.delete(layout, keys).result())
 
 
 class _Copier:

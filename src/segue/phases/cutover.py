@@ -10,10 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError
-from segue.migration import GateSeen, Standing, closed, gate_names, gates_before, reachable
+from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
+from segue.migration import (
+    VALIDATED_WITHIN_SECONDS,
+    GateSeen,
+    Standing,
+    closed,
+    gate_names,
+    gates_before,
+    highest,
+    reachable,
+)
 from segue.model import Control, FenceTimes, Instance, StorageMode
-from segue.ports import Capture, ControlNode, Marks
+from segue.ports import Capture, ControlNode, Marks, Rollout, RolloutWatch
 
 POLL_SECONDS = 0.25
 """Between two looks at who has acknowledged; an instance looks about once a second."""
@@ -105,14 +114,29 @@ class Patience:
             raise Interrupted(message, hint="The same command goes on waiting.")
 
 
-def look(control: Control, marks: Marks, wanted: StorageMode, *, collection: str, times: FenceTimes) -> list[GateSeen]:
+def look(
+    control: Control,
+    marks: Marks,
+    wanted: StorageMode,
+    *,
+    collection: str,
+    times: FenceTimes,
+    validated_within: float = VALIDATED_WITHIN_SECONDS,
+) -> list[GateSeen]:
     """Return the gates before a mode as they are now."""
     kept = control.times if wanted.reads_milvus else times
-    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept))
+    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept, validated_within))
 
 
 def examine(
-    control_node: ControlNode, marks: Marks, wanted: StorageMode, *, collection: str, times: FenceTimes, overrides: Overrides
+    control_node: ControlNode,
+    marks: Marks,
+    wanted: StorageMode,
+    *,
+    collection: str,
+    times: FenceTimes,
+    overrides: Overrides,
+    validated_within: float = VALIDATED_WITHIN_SECONDS,
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -127,7 +151,7 @@ def examine(
         raise ModeRefused(message, hint=f"From here: {', '.join(reachable(control.mode))}.")
     if wanted.rank < control.mode.rank:
         return control, []
-    gates = look(control, marks, wanted, collection=collection, times=times)
+    gates = look(control, marks, wanted, collection=collection, times=times, validated_within=validated_within)
     shut = closed(gates, overrides.gates)
     if shut:
         listed = "; ".join(f"{gate.name}: {gate.evidence}" for gate in shut)
@@ -148,6 +172,7 @@ def change_mode(
     patience: Patience,
     watch: Watch,
     capture: Capture | None = None,
+    validated_within: float = VALIDATED_WITHIN_SECONDS,
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -166,7 +191,15 @@ def change_mode(
         Interrupted: The mode is changed; whether the barrier is reached is not known.
         FatalError: The trigger marks nothing; the mode is changed.
     """
-    control, overridden = examine(control_node, marks, wanted, collection=collection, times=times, overrides=overrides)
+    control, overridden = examine(
+        control_node,
+        marks,
+        wanted,
+        collection=collection,
+        times=times,
+        overrides=overrides,
+        validated_within=validated_within,
+    )
     before = control.mode
     if wanted is not before:
         changed = control_node.change(control.epoch, wanted, times=times, reason=_in_words(overridden, overrides.reason))
@@ -186,6 +219,36 @@ def change_mode(
     if now.epoch != epoch:
         raise _overtaken(collection, wanted, now)
     return Changed(before, now, overridden)
+
+
+def roll_out(control_nodes: Sequence[ControlNode], rollout: Rollout, watch: RolloutWatch) -> StorageMode:
+    """Carry the mode to where the application is deployed, after the control nodes have it; return what is deployed.
+
+    Args:
+        control_nodes: Of every collection that the deployed application serves.
+        rollout: The place.
+        watch: Told what happens.
+
+    Raises:
+        FatalError: It is not deployed; the control nodes stay as they are, and instances act by the lower of both modes.
+        Interrupted: Somebody asks to stop.
+    """
+    wanted = highest(node.read().mode for node in control_nodes)
+    try:
+        rollout.apply(wanted, watch)
+    except Interrupted:
+        raise
+    except SegueError as fault:
+        message = f"the mode is changed, but {wanted} is not deployed: {fault.message}"
+        hint = "\n".join(
+            [*fault.hint.splitlines(), "The same command tries again. By hand:", *_indented(rollout.by_hand(wanted))]
+        )
+        raise FatalError(message, hint=hint) from fault
+    return wanted
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def _reach(control_node: ControlNode, epoch: int, patience: Patience, watch: Watch) -> None:

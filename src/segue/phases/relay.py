@@ -7,7 +7,7 @@ may run; leases share the partitions among them. Knows ports only.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -162,7 +162,9 @@ class Relay:
             return Step(taken=len(keys), unknown=len(looked.versions))
         quarantined = (*encoded.quarantined, *refused)
         self._succeeded(len(looked.versions), len(quarantined))
-        lags = self._marks.acknowledge(looked.versions)
+        lags = self._marks.acknowledge(looked.versions, _reasons(quarantined))
+        for row in quarantined:
+            self._meter.quarantined(row.reason)
         for lag in lags:
             self._meter.lagged(lag)
         return Step(taken=len(keys), equal=len(lags), quarantined=quarantined)
@@ -212,6 +214,10 @@ class Relay:
 
     def _upsert(self, rows: Rows) -> None:
         self._sink.upsert(self._layout, rows).result()
+
+
+def _reasons(quarantined: Sequence[Quarantined]) -> dict[Key, str]:
+    return {row.key: row.reason.value for row in quarantined if row.key is not None}
 
 
 def keep_equal(

@@ -66,6 +66,14 @@ class Source(Protocol):
         """
         ...
 
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """Return those of some keys that have no item.
+
+        Raises:
+            RetryableError: Nothing was lost; call again.
+        """
+        ...
+
 
 class Ack(Protocol):
     """A write on its way."""
@@ -132,6 +140,13 @@ class Sink(Protocol):
 
     def load(self, layout: Layout) -> None:
         """Make the collection searchable; returns when it is. Idempotent."""
+        ...
+
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """Return keys of rows that Segue wrote, the next behind a key in order, `limit` at most; none at the end.
+
+        With everything acknowledged visible; needs a loaded collection.
+        """
         ...
 
     def count(self, layout: Layout) -> int:

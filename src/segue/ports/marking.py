@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from segue.model import Key, Page
+
+NOTHING: Mapping[Key, str] = MappingProxyType({})
+"""No key at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,24 @@ class Backlog:
     oldest_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a mark stands.
+
+    Attributes:
+        version: Its token.
+        settled: It is clean, and no late request can land.
+    """
+
+    version: str
+    settled: bool
+
+
 class Marks(Protocol):
     """The marks of one collection, in the source, and what the protocol does with them. Each method is one transaction.
 
-    A mark is written in the transaction of the change it speaks of (`Traffic`), never here; what is done here only makes
-    marked keys dirty again or clean. Tokens are fresh at every mark and re-mark and never used twice. All times are the
+    The mark of a change is written in the transaction of that change (`Writes`), never here; what is done here makes keys
+    dirty without a change, or clean. Tokens are fresh at every mark and re-mark and never used twice. All times are the
     source's clock. Usable from several threads.
 
     Raises (every method):
@@ -52,6 +69,14 @@ class Marks(Protocol):
 
     def remark(self, after: Key | None, until: Key | None) -> set[Key]:
         """Give every mark of the interval (after, until] a fresh token; return their keys, of deleted items too."""
+        ...
+
+    def mark(self, keys: Sequence[Key]) -> None:
+        """Give these keys a mark with a fresh token, a new one where they have none; with or without an item."""
+        ...
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """Return how the marks of these keys stand; keys without a mark are missing."""
         ...
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
@@ -73,10 +98,15 @@ class Marks(Protocol):
         """Lock the marks in key order, read their tokens, then read their items."""
         ...
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """Record that the sink holds what each key was under the token seen, where it still is that token.
 
-        Return, for each of those, how many seconds ago it became dirty.
+        Args:
+            seen: The tokens.
+            quarantined: Of these keys the sink holds no row, because their items cannot go; why.
+
+        Returns:
+            For each that still is as seen, how many seconds ago it became dirty.
         """
         ...
 

@@ -21,8 +21,10 @@ from segue.model import (
     Key,
     Opened,
     Page,
+    Reason,
     StorageMode,
     StoreName,
+    Validated,
     Written,
 )
 from segue.ports.marking import Backlog
@@ -51,11 +53,23 @@ class ControlNode(Protocol):
         """
         ...
 
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """Set `neo4j_only` and grow the epoch, whatever the node says; for one that cannot be read. Else as `change`."""
+        ...
+
     def captured(self, epoch: int) -> Control:
         """Note that the barrier of that epoch is reached in a mode that marks, so that every change is captured from now on.
 
         Idempotent; a capture that is noted already stays, and nothing happens when the epoch has changed.
         """
+        ...
+
+    def uncopied(self) -> None:
+        """Note that what was copied is no more, so that no copy counts as complete. Idempotent."""
+        ...
+
+    def validated(self, validated: Validated) -> None:
+        """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:
@@ -146,6 +160,7 @@ class Candidates(Protocol):
         """Ask for the k nearest rows that meet the conditions; returns at once.
 
         Raises:
+            NotConnected: The connection is still being opened, which says nothing about the sink.
             SegueError: It cannot even be asked.
         """
         ...
@@ -214,6 +229,10 @@ class Meter(Protocol):
         """A change became acknowledged that long after it was marked."""
         ...
 
+    def quarantined(self, reason: Reason) -> None:
+        """An item that was to be carried over cannot go; the sink holds no row of it."""
+        ...
+
     def backlog(self, backlog: Backlog) -> None:
         """So much is left to do."""
         ...
@@ -259,6 +278,9 @@ class NoMeter:
         """See `Meter`."""
 
     def lagged(self, seconds: float) -> None:
+        """See `Meter`."""
+
+    def quarantined(self, reason: Reason) -> None:
         """See `Meter`."""
 
     def backlog(self, backlog: Backlog) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
+        self._validated_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -91,6 +92,13 @@ class MemoryControl:
         self._pause("the mode is changed")
         return changed
 
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """See `ControlNode`."""
+        while True:
+            changed = self.change(self.now().epoch, StorageMode.NEO4J_ONLY, times=times, reason=reason)
+            if changed is not None:
+                return changed
+
     def captured(self, epoch: int) -> Control:
         """See `ControlNode`."""
         self._pause("note the capture")
@@ -99,6 +107,20 @@ class MemoryControl:
             if now.epoch == epoch and now.mode.marks and self._trigger is None and self._library is None:
                 self._library = f"library-{next(self._tokens)}"
             return self._shown()
+
+    def uncopied(self) -> None:
+        """See `ControlNode`."""
+        self._pause("forget the copy")
+        with self._lock:
+            self._control, self._copied_at = replace(self._control, copied=None), None
+
+    def validated(self, validated: Validated) -> None:
+        """See `ControlNode`."""
+        self._pause("note a validation")
+        with self._lock:
+            if self._control.epoch or self._control.copied:
+                self._control = replace(self._control, validated=validated)
+                self._validated_at = self._clock() - validated.seconds_ago
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
@@ -131,8 +153,10 @@ class MemoryControl:
 
     def _shown(self) -> Control:
         now = self._clock()
+        validated = self._control.validated
         return replace(
             self._control,
+            validated=validated and replace(validated, seconds_ago=now - self._validated_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
-from segue.ports import Backlog, Census, Looked
+from segue.ports import Backlog, Census, Looked, Standing
+from segue.ports.marking import NOTHING
 
 Values = Sequence[Any]
 """An item's properties in the order of the source spec, the vector first."""
@@ -31,6 +32,7 @@ class _Mark:
     acked_at: float = 0.0
     marked_at: float = 0.0
     taint_until: float | None = None
+    quarantined: str | None = None
     open: bool = True
 
     @property
@@ -140,6 +142,19 @@ class MemoryGraph:
                 self._dirty(self._graph.marks[key])
         return set(there)
 
+    def mark(self, keys: Sequence[Key]) -> None:
+        """See `Marks`."""
+        with self._locked(keys):
+            self._pause("mark")
+            for key in sorted(keys, key=str):
+                self._dirty(self._graph.marks.setdefault(key, _Mark(next(self._part))))
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """See `Marks`."""
+        self._pause("see how marks stand")
+        found = {key: self._graph.marks[key] for key in keys if key in self._graph.marks}
+        return {key: Standing(mark.ver, not mark.dirty and mark.taint_until is None) for key, mark in found.items()}
+
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
         self._pause("lease")
@@ -185,14 +200,14 @@ class MemoryGraph:
             page = self._page([key for key in keys if key in self._graph.items], None, exhausted=True)
         return Looked(versions, page)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """See `Marks`."""
         with self._locked(seen):
             self._pause("acknowledge")
-            same = [mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]]
-            for mark in same:
-                mark.acked, mark.acked_at = mark.ver, self._clock()
-        return [mark.acked_at - mark.marked_at for mark in same]
+            same = {key: mark for key, mark in self._graph.marks.items() if key in seen and mark.ver == seen[key]}
+            for key, mark in same.items():
+                mark.acked, mark.acked_at, mark.quarantined = mark.ver, self._clock(), quarantined.get(key)
+        return [mark.acked_at - mark.marked_at for mark in same.values()]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:
         """See `Marks`."""
@@ -279,6 +294,12 @@ class MemoryGraph:
         keys = sorted(key for key in self._graph.items if _within(key, after, range_.until))[:limit]
         return self._page(keys, keys[-1] if keys else None, exhausted=len(keys) < limit)
 
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """See `Source`."""
+        del spec
+        self._pause("look for items")
+        return [key for key in keys if key not in self._graph.items]
+
     # --- what all of it stands on
 
     def items(self) -> Mapping[Key, Values]:
@@ -289,10 +310,10 @@ class MemoryGraph:
         """Return every open mark, as a reader who takes no lock sees them now."""
         return {key: OpenMark(mark.ver, not mark.dirty) for key, mark in self._graph.marks.items() if mark.open}
 
-    def acknowledged(self, key: Key) -> tuple[str, bool]:
-        """Return the token acknowledged last of a key, and whether that is its newest one; a mark that is gone was clean."""
+    def has_reached(self, key: Key, before: str) -> bool:
+        """Say whether the sink holds a key as written when `before` was acknowledged, or later; without a mark it does."""
         mark = self._graph.marks.get(key)
-        return (mark.acked, not mark.dirty) if mark else ("", True)
+        return mark is None or (mark.quarantined is None and (not mark.dirty or mark.acked != before))
 
     def page(self, keys: Collection[Key]) -> Page:
         """Return the items there are under some keys."""

@@ -62,8 +62,7 @@ class MemoryServing:
 
     def reached(self, written: Written) -> bool:
         """See `Writes`."""
-        now = {key: self._graph.acknowledged(key) for key in written.before}
-        return all(clean or acked != written.before[key] for key, (acked, clean) in now.items())
+        return all(self._graph.has_reached(key, before) for key, before in written.before.items())
 
     def backlog(self) -> Backlog:
         """See `Writes`."""

@@ -100,6 +100,13 @@ class MemorySource:
             ranges.append(Range(len(ranges), None, None, unkeyed, keyed=False))
         return ranges
 
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """See `Source`."""
+        wanted = _KEY_TYPES[spec.key_type]
+        held = [node.properties.get(spec.key) for node in self._under(spec.label)]
+        there = {key for key in held if type(key) is wanted}
+        return [key for key in keys if key not in there]
+
     def scan(self, spec: SourceSpec, range_: Range, after: Key | None, limit: int) -> Page:
         """See `Source`."""
         if not range_.keyed:
@@ -293,6 +300,12 @@ class MemorySink:
         if not self._open(layout.name).indexed:
             message = f"memory refuses the request: {layout.name!r} has no index to load"
             raise DataError(message)
+
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """See `Sink`."""
+        with self._mutex:
+            keys = sorted(self._open(layout.name).rows)
+        return [key for key in keys if after is None or key > after][:limit]  # type: ignore[operator]
 
     def count(self, layout: Layout) -> int:
         """See `Sink`."""

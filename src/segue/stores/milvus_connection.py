@@ -1,6 +1,6 @@
 """The one place that connects to Milvus and puts its errors into Segue's words.
 
-Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts and
+Two ways to the same server: `MilvusClient` for everything that is rare, and a gRPC channel of our own for upserts, queries and
 searches, which carries requests built by `milvus_wire` without a client that copies and retries. Every call has a deadline;
 pymilvus's own retries (75 of them) are off, so that an outcome is known when it is reported.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from segue.errors import (
     Throttled,
     TlsMismatch,
 )
+from segue.stores.tls_probe import PROBE_SECONDS, takes_tls
 
 # pymilvus logs a stack trace for every error it raises, handled or not.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -41,6 +43,9 @@ _BUSY_CODES = {1, 2, 3, 4, 7, 9}
 
 _RATE_CODES = {8, 49}
 _DATABASE_CODES = {800}
+_RECOVERING = ("node not match", "node not found", "session not found")
+"""A server that was killed and is back knows its own parts by their old names for a minute; it gives no code of its own."""
+
 _OUT_OF_TIME = ("context deadline exceeded", "context done", "context canceled")
 """The server knows a request's deadline, and may find out first that it has passed; it gives no code of its own for that."""
 
@@ -116,6 +121,14 @@ class MilvusConnection:
         """
         return self._send(self._requests().Upsert, request, self.timeout_seconds)
 
+    def send_query(self, request: Any) -> grpc.Future[Any]:
+        """Send a prepared query request; returns at once.
+
+        Raises:
+            FatalError: This is a Lite file, which has no channel of ours.
+        """
+        return self._send(self._requests().Query, request, self.timeout_seconds)
+
     def send_search(self, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
         """Send a prepared search request; returns at once.
 
@@ -131,7 +144,12 @@ class MilvusConnection:
         return self._stub
 
     def _send(self, method: Any, request: Any, timeout_seconds: float) -> grpc.Future[Any]:
-        future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        try:
+            future: grpc.Future[Any] = method.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        except ValueError as fault:
+            # What gRPC says of a channel that somebody has closed.
+            message = f"Milvus at {self.uri}: the connection is closed"
+            raise StoreUnavailable(message) from fault
         return future
 
     @contextmanager
@@ -148,7 +166,7 @@ class MilvusConnection:
         except grpc.RpcError as fault:
             raise self._failure(fault, timeout_seconds or self.timeout_seconds) from fault
 
-    def refusal(self, code: int, message: str) -> SegueError:
+    def refusal(self, code: int | grpc.StatusCode, message: str) -> SegueError:
         """Return the error for a status the server answered with."""
         where = f"Milvus at {self.uri}"
         text = message.strip().splitlines()[0] if message.strip() else "no reason given"
@@ -159,7 +177,9 @@ class MilvusConnection:
             return DatabaseNotFound(f"{where} has no database {self.database!r}", hint="Set [milvus] database, or create it.")
         if code in _RATE_CODES:
             return Throttled(f"{where} asks for less: {text}")
-        if code in _BUSY_CODES or "fail connecting" in lowered:
+        # pymilvus gives gRPC's status as the code when it gives up trying again, as its `delete` does while a server is away.
+        away = isinstance(code, grpc.StatusCode) or code in _BUSY_CODES or "fail connecting" in lowered
+        if away or any(sign in message.lower() for sign in _RECOVERING):
             return StoreUnavailable(f"{where} does not answer: {text}", hint=_ADDRESS_HINT)
         if any(sign in lowered for sign in _OUT_OF_TIME):
             return StoreTimeout(f"{where} gave no answer in time: {text}", hint=_TIME_HINT)
@@ -192,17 +212,23 @@ class MilvusConnection:
         try:
             grpc.channel_ready_future(channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
-            where = f"Milvus at {self.uri}"
-            heard = _heard(self.uri)
-            if heard is None:
-                msg = f"{where} takes connections but gives no answer"
-                raise StoreTimeout(msg, hint="Is it still starting, or overloaded? Its log says.") from None
-            if heard:
-                hint = "http:// is plain, https:// is TLS with a trusted certificate ([milvus] ca_file): MILVUS_URI."
-                message = f"{where}: something listens there, but not with {urlsplit(self.uri).scheme}://"
-                raise TlsMismatch(message, hint=hint) from None
-            msg = f"{where} does not answer: nothing listens there"
-            raise StoreUnavailable(msg, hint=_ADDRESS_HINT) from None
+            raise self._unopened() from None
+
+    def _unopened(self) -> SegueError:
+        where, parts = f"Milvus at {self.uri}", urlsplit(self.uri)
+        host, port = parts.hostname or "", parts.port or 19530
+        try:
+            heard = _heard(host, port)
+        except OSError:
+            return StoreUnavailable(f"{where} does not answer: nothing listens there", hint=_ADDRESS_HINT)
+        if heard is None:
+            hint = "Is it still starting, or overloaded? Its log says."
+            return StoreTimeout(f"{where} takes connections but gives no answer", hint=hint)
+        if takes_tls(host, port) or (parts.scheme == "https" and heard):
+            hint = "http:// is plain, https:// is TLS with a trusted certificate ([milvus] ca_file): MILVUS_URI."
+            return TlsMismatch(f"{where}: something listens there, but not with {parts.scheme}://", hint=hint)
+        # As a load balancer does while the server behind it is away.
+        return StoreUnavailable(f"{where} does not answer: something takes connections there and hangs up", hint=_ADDRESS_HINT)
 
 
 _TOKEN_HINT = "Set MILVUS_TOKEN (user:password, or an API key) or MILVUS_TOKEN_FILE."  # noqa: S105  # names a variable
@@ -235,21 +261,18 @@ def _certificates(ca_file: Path) -> bytes:
         raise ConfigError(message, hint="Set [milvus] ca_file.") from fault
 
 
-def _heard(uri: str) -> bool | None:
-    """Say whether whatever listens there answers, be it by hanging up; None when it stays silent."""
-    import socket  # noqa: PLC0415  # asked only when a connection failed
+def _heard(host: str, port: int) -> bytes | None:
+    """Return what whatever listens there answers to a plain request, nothing when it hangs up; None when it stays silent.
 
-    parts = urlsplit(uri)
-    try:
-        with socket.create_connection((parts.hostname, parts.port or 19530), timeout=2.0) as wire:
+    Raises:
+        OSError: Nobody listens there.
+    """
+    with socket.create_connection((host, port), timeout=PROBE_SECONDS) as wire:
+        try:
             # No gRPC, and complete: a server with TLS refuses it, one without answers or hangs up.
             wire.sendall(b"GET / HTTP/1.1\r\nHost: segue\r\n\r\n")
-            try:
-                wire.recv(1)
-            except TimeoutError:
-                return None
-            except OSError:
-                pass
-            return True
-    except OSError:
-        return False
+            return wire.recv(1)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import orjson
 
-from segue.errors import SegueError
+from segue.errors import SegueError, StoreUnavailable
 from segue.model import Filter, Hit, Key, Layout, SourceSpec, StoreName
 from segue.pipelines.scores import neo4j_score
 from segue.ports import Pending, Vector
@@ -155,8 +155,12 @@ class _Asked:
         future.add_done_callback(self._answered)
 
     def result(self) -> list[Hit]:
-        with self._connection.translated(self._deadline_seconds):
-            answer = self._future.result()
+        try:
+            with self._connection.translated(self._deadline_seconds):
+                answer = self._future.result()
+        except grpc.FutureCancelledError as fault:
+            message = f"Milvus at {self._connection.uri}: the connection was closed meanwhile"
+            raise StoreUnavailable(message) from fault
         code = answer.status.code or answer.status.error_code
         if code:
             raise self._connection.refusal(code, answer.status.reason)

@@ -21,7 +21,11 @@ from segue.model import Field, FieldType, Key, Layout, Rows
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Ack, IndexProgress
 from segue.stores.milvus_connection import MilvusConnection
+from segue.stores.milvus_rows import PAGE_KEYS, MilvusRows
 from segue.stores.milvus_wire import DATA_TYPES, upsert_request
+
+MADE_BY = "made by Segue"
+"""The description of every collection that Segue makes."""
 
 LONG_SECONDS = 3_600.0
 """For what takes as long as the collection is large: sealing it, loading it."""
@@ -122,6 +126,10 @@ class MilvusSink:
             if state["state"] != LoadState.Loaded:
                 self._client.load_collection(layout.name, timeout=LONG_SECONDS)
 
+    def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
+        """See `Sink`."""
+        return MilvusRows(self._connection, layout).own(after, min(limit, PAGE_KEYS))
+
     def count(self, layout: Layout) -> int:
         """See `Sink`. Needs a loaded collection."""
         with self._connection.translated():
@@ -192,7 +200,7 @@ class _Sent:
 
 def _schema(layout: Layout) -> CollectionSchema:
     fields = [_field_schema(field) for field in layout.fields]
-    return CollectionSchema(fields, enable_dynamic_field=layout.dynamic, description="made by Segue")
+    return CollectionSchema(fields, enable_dynamic_field=layout.dynamic, description=MADE_BY)
 
 
 def _field_schema(field: Field) -> FieldSchema:

@@ -98,6 +98,27 @@ def search_request(
     )
 
 
+def query_request(database: str, layout: Layout, chosen: str, *, fields: Sequence[str], limit: int | None) -> Any:
+    """Return the request for the rows that an expression chooses, at the Strong level.
+
+    Args:
+        database: The collection's database.
+        layout: The collection.
+        chosen: A condition in Milvus's language.
+        fields: The fields to return of each row, or "count(*)" alone.
+        limit: How many rows at most, those with the lowest keys; None for all.
+    """
+    settings = {} if limit is None else {"limit": str(limit)}
+    return milvus_pb2.QueryRequest(
+        db_name=database,
+        collection_name=layout.name,
+        expr=chosen,
+        output_fields=fields,
+        query_params=[common_pb2.KeyValuePair(key=name, value=value) for name, value in settings.items()],
+        consistency_level=common_pb2.ConsistencyLevel.Strong,
+    )
+
+
 def _put_vectors(column: Any, vectors: Vectors) -> None:
     column.vectors.dim = vectors.shape[1]
     body = b"".join((_PACKED_FLOATS, _varint(vectors.nbytes), vectors.data.cast("B")))

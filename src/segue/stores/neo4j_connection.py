@@ -6,7 +6,6 @@ Owns the driver's options and the error mapping. Knows no query of the product.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
+from segue.stores.tls_probe import takes_tls
 from segue.stores.watchdog import Watchdog
 
 # The driver logs what it also raises.
@@ -51,6 +51,7 @@ Transaction = Callable[..., list[list[Any]]]
 _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientError.Database.DatabaseUnavailable")
 _DELETED_MEANWHILE = "Neo.ClientError.Statement.EntityNotFound"
 """A query waited for the lock of a node that another transaction deleted meanwhile."""
+
 
 _SCHEMES = {f"{scheme}{tls}" for scheme in ("bolt", "neo4j") for tls in ("", "+s", "+ssc")}
 _TLS_ALERT = ("\\x15\\x03", "wrong version number", "record layer failure", "certificate verify failed")
@@ -66,6 +67,7 @@ class Neo4jConnection:
         database: The database all queries name.
         connect_timeout_seconds: How long a connection may take to open.
         request_timeout_seconds: How long a page may take to arrive; a query that reads a whole label, ten times as long.
+        retry_seconds: How long a write is tried anew while the server does not answer.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Neo4jConnection:
         database: str,
         connect_timeout_seconds: float = 10.0,
         request_timeout_seconds: float = 60.0,
+        retry_seconds: float = 30.0,
     ) -> None:
         self.uri = uri
         self.database = database
@@ -84,6 +87,7 @@ class Neo4jConnection:
         self._password = password
         self._connect_timeout_seconds = connect_timeout_seconds
         self._request_timeout_seconds = request_timeout_seconds
+        self._retry_seconds = retry_seconds
         self._mutex = threading.Lock()
         self._has_answered = False
         self._driver = self._open(uri)
@@ -98,6 +102,8 @@ class Neo4jConnection:
                 auth=auth,
                 connection_timeout=self._connect_timeout_seconds,
                 connection_acquisition_timeout=self._connect_timeout_seconds,
+                # Left alone, the driver begins a transaction anew for 30 s, whatever its caller's time.
+                max_transaction_retry_time=min(self._retry_seconds, self._request_timeout_seconds),
                 notifications_min_severity="OFF",
                 user_agent="segue",
             )
@@ -118,9 +124,10 @@ class Neo4jConnection:
         self._driver.close()
         self._watchdog.close()
 
-    def rows(self, cypher: str, **parameters: Any) -> list[list[Any]]:
-        """Run a reading query and return its rows."""
-        with self._running(cypher, parameters, 10 * self._request_timeout_seconds) as result:
+    def rows(self, cypher: str, *, leader: bool = False, **parameters: Any) -> list[list[Any]]:
+        """Run a reading query and return its rows. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, 10 * self._request_timeout_seconds, access) as result:
             return [list(record) for record in result]
 
     def ask(self, cypher: str, parameters: dict[str, Any], *, seconds: float, leader: bool = False) -> list[list[Any]]:
@@ -137,9 +144,10 @@ class Neo4jConnection:
             return [list(record) for record in result]
 
     @contextmanager
-    def streamed(self, cypher: str, **parameters: Any) -> Iterator[neo4j.Result]:
-        """Run a reading query in a transaction of its own; records arrive while they are iterated."""
-        with self._running(cypher, parameters, self._request_timeout_seconds) as result:
+    def streamed(self, cypher: str, *, leader: bool = False, **parameters: Any) -> Iterator[neo4j.Result]:
+        """Run a reading query in a transaction of its own; records arrive while they are iterated. `leader`: see `ask`."""
+        access = neo4j.WRITE_ACCESS if leader else neo4j.READ_ACCESS
+        with self._running(cypher, parameters, self._request_timeout_seconds, access) as result:
             yield result
 
     @contextmanager
@@ -168,7 +176,12 @@ class Neo4jConnection:
                 if self._driver is driver:
                     self._driver = self._open(self.uri)
             # Closing can take a while, and other deadlines must not wait for it.
-            threading.Thread(target=driver.close, daemon=True).start()
+            threading.Thread(target=shut, daemon=True).start()
+
+        def shut() -> None:
+            driver.close()
+            # A second close of a driver does nothing, but a connection that was being opened during the first is open still.
+            driver._pool.close()  # noqa: SLF001
 
         watched = self._watchdog.watch(seconds, abandon)
         try:
@@ -176,11 +189,14 @@ class Neo4jConnection:
         except (DriverError, Neo4jError, OSError) as fault:
             if driver is self._driver:
                 raise
-            message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
-            hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
-            raise StoreTimeout(message, hint=hint) from fault
+            raise self._late(seconds) from fault
         finally:
             self._watchdog.leave(watched)
+
+    def _late(self, seconds: float) -> StoreTimeout:
+        message = f"Neo4j at {self.uri} gave no answer within {seconds:g} s"
+        hint = "Is it overloaded, or the network cut? [neo4j] request_timeout_seconds gives it more time."
+        return StoreTimeout(message, hint=hint)
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one writing transaction, again when the server asks for it (a deadlock, a new leader).
@@ -190,6 +206,9 @@ class Neo4jConnection:
         """
 
         def attempt(transaction: neo4j.ManagedTransaction) -> T:
+            if driver is not self._driver:
+                # Begun anew on a driver that was given up: no deadline watches over it any more.
+                raise self._late(self._request_timeout_seconds)
             return work(lambda text, **values: [list(record) for record in transaction.run(text, values)])
 
         with (
@@ -219,7 +238,7 @@ class Neo4jConnection:
     def _has_met_tls(self) -> bool:
         """Say whether a plain address led to a port with TLS, which hangs up without a word; only until the first answer."""
         address = urlsplit(self.uri)
-        return not (self._has_answered or "+" in address.scheme) and _takes_tls(address.hostname or "", address.port or 7687)
+        return not (self._has_answered or "+" in address.scheme) and takes_tls(address.hostname or "", address.port or 7687)
 
     def _reason(self, fault: Exception) -> Exception:
         """Return why a routing table could not be had, which the driver keeps to itself; any other error as it is."""
@@ -260,20 +279,6 @@ def _require_bolt(uri: str) -> None:
     if urlsplit(uri).scheme not in _SCHEMES:
         message = f"{urlsplit(uri).scheme or 'no scheme'} is none that speaks Bolt"
         raise ValueError(message)
-
-
-def _takes_tls(host: str, port: int) -> bool:
-    # Only asks whether it is TLS: nothing is sent through it, so whom the certificate names does not matter.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout=2.0) as wire, context.wrap_socket(wire):
-            return True
-    except ssl.SSLError as refusal:
-        return "ALERT" in (refusal.reason or "")
-    except OSError:
-        return False
 
 
 def _speaks_tls(fault: BaseException) -> bool:

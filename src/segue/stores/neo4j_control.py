@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
-    "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason"
+    "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
+    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -29,7 +30,7 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -47,7 +48,12 @@ def control_of(row: Sequence[Any]) -> Control:
         copied_seconds_ago=None if copied is None or copied_ago is None else copied_ago / 1000,
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
+        validated=None if validated[0] is None else _validated(*validated),
     )
+
+
+def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, milliseconds: int) -> Validated:
+    return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
 
 
 class Neo4jControl:
@@ -80,19 +86,18 @@ class Neo4jControl:
                 is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
                 return now if is_ours else None
             kept = now.times if mode.reads_milvus else times
-            self._run(
-                transaction,
-                "control_change",
-                mode=mode.value,
-                marks=mode.marks,
-                static=STATIC,
-                epoch=expected_epoch + 1,
-                reason=reason,
-                changed_by=changed_by,
-                visible_ms=_ms(kept.visible),
-                fence_ms=_ms(kept.fence),
-                window_ms=_ms(kept.window),
-            )
+            self._change(transaction, mode, expected_epoch + 1, kept, reason, changed_by)
+            return self._read(transaction)
+
+        return self._connection.write(work)
+
+    def reset(self, *, times: FenceTimes, reason: str) -> Control:
+        """See `ControlNode`."""
+
+        def work(transaction: Transaction) -> Control:
+            self._run(transaction, "control_lock")
+            ((epoch,),) = self._run(transaction, "control_epoch")
+            self._change(transaction, StorageMode.NEO4J_ONLY, epoch + 1, times, reason, str(uuid.uuid4()))
             return self._read(transaction)
 
         return self._connection.write(work)
@@ -106,6 +111,22 @@ class Neo4jControl:
             return self._read(transaction)
 
         return self._connection.write(work)
+
+    def uncopied(self) -> None:
+        """See `ControlNode`."""
+        self._connection.write(lambda transaction: self._run(transaction, "control_uncopied"))
+
+    def validated(self, validated: Validated) -> None:
+        """See `ControlNode`."""
+        values = {
+            "epoch": validated.epoch,
+            "depth": validated.depth.value,
+            "clean": validated.clean,
+            "rate": validated.rate,
+            "digest": validated.digest,
+            "milliseconds": _ms(validated.seconds_ago),
+        }
+        self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
@@ -137,6 +158,23 @@ class Neo4jControl:
         database = self._connection.database
         found = self._connection.write(lambda transaction: transaction(query("transactions"), database=database))
         return frozenset(row[0] for row in found)
+
+    def _change(
+        self, transaction: Transaction, mode: StorageMode, epoch: int, times: FenceTimes, reason: str, changed_by: str
+    ) -> None:
+        self._run(
+            transaction,
+            "control_change",
+            mode=mode.value,
+            marks=mode.marks,
+            static=STATIC,
+            epoch=epoch,
+            reason=reason,
+            changed_by=changed_by,
+            visible_ms=_ms(times.visible),
+            fence_ms=_ms(times.fence),
+            window_ms=_ms(times.window),
+        )
 
     def _read(self, transaction: Transaction) -> Control:
         text = query("control_read", fields=CONTROL_FIELDS)

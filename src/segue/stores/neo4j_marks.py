@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segue.model import Key, SourceSpec
-from segue.ports import Backlog, Looked
+from segue.ports import Backlog, Looked, Standing
+from segue.ports.marking import NOTHING
 from segue.stores.cypher import query, quoted
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 from segue.stores.neo4j_keys import key_bounds
@@ -58,6 +59,15 @@ class Neo4jMarks:
         """See `Marks`."""
         bounds, values = key_bounds("m.key", self._spec.key_type, after, until)
         return {row[0] for row in self._write(query("marks_remark", bounds=bounds), **values)}
+
+    def mark(self, keys: Sequence[Key]) -> None:
+        """See `Marks`."""
+        self._write(query("marks_mark"), keys=list(keys), partitions=PARTITIONS)
+
+    def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
+        """See `Marks`."""
+        found = self._connection.rows(query("marks_standing"), leader=True, collection=self._collection, keys=list(keys))
+        return {key: Standing(version, settled) for key, version, settled in found}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
@@ -108,9 +118,9 @@ class Neo4jMarks:
 
         return self._connection.write(work)
 
-    def acknowledge(self, seen: Mapping[Key, str]) -> list[float]:
+    def acknowledge(self, seen: Mapping[Key, str], quarantined: Mapping[Key, str] = NOTHING) -> list[float]:
         """See `Marks`."""
-        pairs = [{"key": key, "ver": version} for key, version in seen.items()]
+        pairs = [{"key": key, "ver": version, "quarantined": quarantined.get(key)} for key, version in seen.items()]
         return [row[0] / 1000 for row in self._write(query("marks_acknowledge"), seen=pairs)]
 
     def taint(self, keys: Sequence[Key], seconds: float) -> None:

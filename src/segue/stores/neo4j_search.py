@@ -63,6 +63,7 @@ class Neo4jNearest:
         values = values | {"index": self._index, "vector": vector.tolist()}
         until = time.monotonic() + seconds
         ask = min(k + self._oversample, MOST_ASKED)
+        seen_before = -1
         while True:
             left = until - time.monotonic()
             if left <= 0:
@@ -70,8 +71,11 @@ class Neo4jNearest:
                 raise StoreTimeout(message, hint="A filter that few items meet is better answered without a vector index.")
             ((seen, rows),) = self._connection.ask(text, values | {"ask": ask}, seconds=left)
             hits = self._hits(rows, k)
-            if len(hits) == k or seen < ask or ask == MOST_ASKED:
+            # Less than asked for is all there is only when asking for more brings no more: the index leaves a gap where a node
+            # is deleted while it looks.
+            if len(hits) == k or seen <= seen_before or ask == MOST_ASKED:
                 return hits
+            seen_before = seen
             ask = min(ask * _GROWTH, MOST_ASKED)
 
     def _hits(self, rows: list[list[Any]], k: int) -> list[Hit]:

@@ -6,7 +6,7 @@ elsewhere as lists that are packed once, record by record. Reads only. Knows no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -128,6 +128,12 @@ class Neo4jSource:
         alone = [unique for properties, unique in found if properties == [spec.key]]
         self._indexed[spec.label, spec.key] = bool(alone)
         return bool(alone), any(alone)
+
+    def missing(self, spec: SourceSpec, keys: Sequence[Key]) -> list[Key]:
+        """See `Source`."""
+        typed = of_type(f"n.{quoted(spec.key)}", spec.key_type)
+        places = {"label": quoted(spec.label), "key": quoted(spec.key), "typed": f"WHERE {typed}" if typed else ""}
+        return [row[0] for row in self._connection.rows(query("missing", **places), keys=list(keys))]
 
     def _unkeyed(self, spec: SourceSpec, after: Key | None, limit: int) -> Page:
         places = {"label": quoted(spec.label), "key": quoted(spec.key), "type": CYPHER_TYPE[spec.key_type]}

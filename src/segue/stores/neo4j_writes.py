@@ -1,7 +1,8 @@
 """The application's writes in Neo4j: the change and the mark that speaks of it, in one transaction.
 
-Marks are locked first and in key order, then the data changes, so that writers, relays and copies never wait for each other in
-a circle. Whether a mark is left is decided within the transaction, by the control node as it is then. Knows no sink.
+Data changes first, then the marks are locked, each in key order, as under a trigger; relays and copies lock marks only. So none
+of them waits for another in a circle. Whether a mark is left is decided within the transaction, by the control node as it is
+then. Knows no sink.
 """
 
 from __future__ import annotations

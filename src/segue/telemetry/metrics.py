@@ -21,7 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from segue.errors import ConfigError
-from segue.model import Control, Fallback, StorageMode, StoreName
+from segue.model import Control, Fallback, Reason, StorageMode, StoreName
 from segue.ports import Backlog
 
 LATENCY_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
@@ -110,6 +110,10 @@ class Declared:
             "dual_write_lag_seconds", "Seconds from the mark of a change to Milvus's acknowledgement of it.", LAG_SECONDS
         )
 
+        self.quarantined = self._counter(
+            "dual_write_quarantined_total", "Changed items that cannot go to Milvus, which holds no row of them.", "reason"
+        )
+
         self.fence_open_marks = self._gauge("segue_fence_open_marks", "Open marks at the last read of the fence.")
         self.fence_overlaid = self._counter(
             "segue_fence_overlaid_items_total", "Items that stood in for rows of Milvus, because their marks were open."
@@ -165,8 +169,10 @@ class Declared:
         for store in StoreName:
             self.write_attempts.labels(collection, store)
             self.write_successes.labels(collection, store)
-        for reason in Fallback:
-            self.fallbacks.labels(collection, reason)
+        for fallback in Fallback:
+            self.fallbacks.labels(collection, fallback)
+        for reason in Reason:
+            self.quarantined.labels(collection, reason)
         for alone in (self.lag, self.fence_latency, self.shadow_overlap, self.shadow_score_error):
             alone.labels(collection)
         for counted in (self.fence_overlaid, self.shadow_skipped):
@@ -268,6 +274,10 @@ class Metrics:
     def lagged(self, seconds: float) -> None:
         """See `ports.Meter`."""
         self._on.lag.labels(self._collection).observe(seconds)
+
+    def quarantined(self, reason: Reason) -> None:
+        """See `ports.Meter`."""
+        self._on.quarantined.labels(self._collection, reason).inc()
 
     def backlog(self, backlog: Backlog) -> None:
         """See `ports.Meter`."""

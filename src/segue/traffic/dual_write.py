@@ -128,7 +128,8 @@ class DualWriteStore:
     def mark(self, transaction: Transaction, keys: Sequence[Key]) -> None:
         """Mark keys whose items a transaction of the application's own changes or deletes, in that transaction.
 
-        Call it for every key the transaction touches, before or after the change; what the mark says of is what is committed.
+        Call it for every key the transaction touches, behind the change: where a trigger captures too, a mark that is locked
+        before its node can deadlock with another writer.
 
         Args:
             transaction: What the driver gives to a unit of work, or an explicit transaction.
@@ -274,7 +275,8 @@ class AsyncDualWriteStore:
 
     async def close(self) -> None:
         """See `DualWriteStore.close`."""
-        await self._run(self._store.close)
+        # Not in one of its own threads, which are gone when it is closed again.
+        await asyncio.to_thread(self._store.close)
         self._threads.shutdown(wait=False)
 
     async def _run(self, call: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segue.breaker import Breaker
-from segue.errors import RetryableError, SegueError
+from segue.errors import NotConnected, RetryableError, SegueError
 from segue.model import Fallback, Filter, Freshness, Hit, Key, Metric, Opened, Page, SourceSpec, StorageMode, StoreName, Vectors
 from segue.pipelines.filters import matches
 from segue.pipelines.scores import exact_scores
@@ -153,8 +153,9 @@ class Search:
         4. A key whose mark is open is as the fence read it; every other key is as Milvus shows it.
         5. Fewer than k of Milvus's rows are left of a full page: Neo4j answers.
         """
-        pending = self._ask_milvus(asked)
+        # From before it is sent: a process that is stopped right after sending must count the time it was.
         sent = self._clock()
+        pending = self._ask_milvus(asked)
         opened = self._opened(freshness)
         self._follower.saw(opened.control)
         if not View(opened.control, view.own).reads.reads_milvus:
@@ -180,6 +181,9 @@ class Search:
         wanted = asked.k + self._limits.margin
         try:
             return self._candidates.search(asked.vector, wanted, asked.conditions, self._limits.milvus_seconds)
+        except NotConnected as fault:
+            # In the first moments of a mode a busy application would else burn its budget at once.
+            raise _FellBack(Fallback.NOT_CONNECTED) from fault
         except SegueError as fault:
             raise self._milvus_failed(fault) from fault
 
