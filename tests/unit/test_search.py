@@ -301,12 +301,13 @@ def test_a_rollback_takes_effect_at_the_next_search() -> None:
     assert scene.follower.view.reads is StorageMode.DUAL_WRITE
 
 
-def test_a_late_fence_makes_milvus_answer_anew() -> None:
+@pytest.mark.parametrize("freshness", list(Freshness))
+def test_a_late_fence_makes_milvus_answer_anew(freshness: Freshness) -> None:
     """What Milvus showed before a fence that took too long is not used: by then marks may have closed."""
     scene = Scene()
     scene.settle(a=1)
     scene.fence_takes = FenceTimes().fence + 0.1
-    assert scene.found() == [("a", MILVUS)]
+    assert scene.found(freshness=freshness) == [("a", MILVUS)]
     assert scene.milvus.asked == 2
     assert scene.meter.failures == {(NEO4J, "fence", "late"): 1}
 

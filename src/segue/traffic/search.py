@@ -163,7 +163,7 @@ class Search:
         if opened.too_many:
             raise _FellBack(Fallback.TOO_MANY_OPEN)
         fence_seconds = self._clock() - sent
-        if fence_seconds > opened.control.times.fence and freshness is Freshness.STRICT:
+        if fence_seconds > opened.control.times.fence:
             self._meter.failed(StoreName.NEO4J, "fence", "late")
             self._budget.spent(ok=False)
             pending = self._ask_milvus(asked)
