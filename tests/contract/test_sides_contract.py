@@ -225,14 +225,18 @@ def test_rows_too_large_for_one_answer_come_all_the_same(filled: Filled) -> None
     for start in range(0, 600, 200):
         rows = rows_of(layout, keys[start : start + 200], title=["x" * 65_000] * 200, properties=[loose] * 200, salt=start)
         filled.place.sink.upsert(layout, rows).result()
-    side = sink_side(filled, "text")
-    assert isinstance(side, MilvusRows)
-    with pytest.raises(DataError):
-        side.under(keys, ["title", "properties"]).result()
-    read, several = side.rows(keys, whole=True).result()
-    assert (sorted(read.keys), several) == (sorted(keys), {})
-    assert len(read.vectors) == 600
-    assert {len(title) for title in read.columns["title"]} == {65_000}
+    try:
+        side = sink_side(filled, "text")
+        assert isinstance(side, MilvusRows)
+        with pytest.raises(DataError):
+            side.under(keys, ["title", "properties"]).result()
+        read, several = side.rows(keys, whole=True).result()
+        assert (sorted(read.keys), several) == (sorted(keys), {})
+        assert len(read.vectors) == 600
+        assert {len(title) for title in read.columns["title"]} == {65_000}
+    finally:
+        # Other tests read the shared collection whole.
+        filled.place.sink.delete(layout, keys).result()
 
 
 def _as_row(filled: Filled, key: Key) -> dict[str, Any]:
