@@ -237,7 +237,7 @@ class Shop:
     def clear(self) -> None:
         """Take away what is not the workplace's to clean up."""
         self.place.rows(
-            "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay|SegueInstance {collection: $name}) DETACH DELETE m",
+            "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance {collection: $name}) DETACH DELETE m",
             name=self.place.collection,
         )
 

@@ -23,6 +23,7 @@ from segue.model.items import (
     VectorIndex,
     Vectors,
 )
+from segue.model.journal import Event, EventKind, mode_changed
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -54,6 +55,8 @@ __all__ = [
     "Depth",
     "Difference",
     "Encoded",
+    "Event",
+    "EventKind",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -86,4 +89,5 @@ __all__ = [
     "VectorIndex",
     "Vectors",
     "Written",
+    "mode_changed",
 ]
