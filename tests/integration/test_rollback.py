@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 import segue
 from acceptance.workplace import Ended, Workplace, eventually, quoted, workplace
 from faults.proxy import proxied
+from segue.migration import gate_names
 from segue.sandbox import Endpoint
 
 ITEMS, DIMENSION = 120, 8
@@ -217,7 +218,8 @@ def test_from_the_middle_of_a_change(
         application.answered_by("milvus" if before in {"shadow_milvus", "hybrid"} else "neo4j")
         relay = place.start("relay")
         place.rows(REGISTER, name=place.collection)
-        died = place.start("mode", "set", wanted)
+        everything = [word for gate in gate_names() for word in ("--override", gate)]
+        died = place.start("mode", "set", wanted, *everything, "--reason", "in a hurry")
         died.await_words("waiting for epoch")
         other = place.start("mode", "set", wanted)
         other.await_words("waiting for epoch")
