@@ -112,10 +112,12 @@ class ValidateSettings(_Section):
 
     `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
     `max_age_seconds`: how old a clean validation may be when the mode becomes `hybrid`.
+    `least_recall`: the mean share of what is truly nearest that Milvus must find in a check of the searches.
     """
 
     settle_seconds: Annotated[float, Field(ge=0)] = 30.0
     max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    least_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
 
 
 class ApplicationSettings(_Section):
@@ -228,12 +230,13 @@ class IndexSettings(_Section):
 
 
 class CollectionSettings(_Section):
-    """One vector index and the collection it becomes."""
+    """One vector index and the collection it becomes; `filters`: such as the application's, for a check of its searches."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
     preset: Literal["segue", "langchain", "llamaindex"] = "segue"
     source: SourceSettings
     index: IndexSettings = IndexSettings()
+    filters: tuple[dict[str, Any], ...] = ()
 
 
 class Settings(_Section):

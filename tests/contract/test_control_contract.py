@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Searched, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -354,17 +354,37 @@ def test_open_transactions_are_seen_until_they_end(place: Place) -> None:
 
 def test_a_validation_is_noted_and_ages(place: Place) -> None:
     """Nothing is made where there is no node; the newest note stands, with the time that has passed since it was begun."""
-    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", 2.0)
+    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", "00ff", 2.0)
     place.node.validated(verdict)
     assert place.node.read() == Control()
     assert place.node.read().validated is None
 
     place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="")
     place.node.validated(verdict)
-    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", 2.0))
+    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", "00ff", 2.0))
     place.wait(0.5)
 
     noted = place.node.read().validated
     assert noted is not None
-    assert (noted.epoch, noted.depth, noted.clean, noted.rate, noted.digest) == (1, Depth.FULL, False, 0.5, "ffff")
+    assert (noted.epoch, noted.depth, noted.clean, noted.rate) == (1, Depth.FULL, False, 0.5)
+    assert (noted.digest, noted.sink_digest) == ("ffff", "00ff")
     assert 2.5 <= noted.seconds_ago < 10
+
+
+def test_a_search_check_is_noted_and_ages(place: Place) -> None:
+    """Beside a validation, and as that: nothing is made where there is no node, the newest note stands, with its age."""
+    place.node.searched(Searched(1, True, 0.99, 0.96, 0.95, 2.0))
+    assert place.node.read().searched is None
+    assert place.node.read().epoch == 0
+
+    changed(place, StorageMode.DUAL_WRITE)
+    place.node.validated(Validated(1, Depth.FULL, True, 1.0, "ffff", "ffff", 0.0))
+    place.node.searched(Searched(1, True, 0.99, 0.96, 0.95, 2.0))
+    place.node.searched(Searched(1, False, 0.5, 0.9, 0.95, 2.0))
+    place.wait(0.5)
+
+    noted = place.node.read().searched
+    assert noted is not None
+    assert (noted.epoch, noted.good, noted.recall, noted.neo4j_recall, noted.least) == (1, False, 0.5, 0.9, 0.95)
+    assert 2.5 <= noted.seconds_ago < 10
+    assert place.node.read().validated is not None

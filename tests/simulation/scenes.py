@@ -350,7 +350,9 @@ class Scene:
             except ModeRefused:
                 # That both sides are equal is the scene's own business to find out.
                 epoch = self.control.read().epoch
-                self.control.validated(Validated(epoch, Depth.FULL, clean=True, rate=1.0, digest="", seconds_ago=0.0))
+                self.control.validated(
+                    Validated(epoch, Depth.FULL, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=0.0)
+                )
                 self.world.sleep(1)
             except RetryableError:
                 self.world.pause("try again", rests=True)

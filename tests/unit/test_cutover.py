@@ -102,7 +102,7 @@ class Place:
     def validated(self) -> None:
         """Note a clean validation of the present epoch."""
         epoch = self.node.read().epoch
-        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=0.0))
+        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=0.0))
 
     def _wait(self, seconds: float) -> bool:
         self.now += seconds

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, highest, reachable
-from segue.model import STATIC, Control, Depth, FenceTimes, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Searched, StorageMode, Validated
 from segue.ports import Backlog
 
 ONLY, DUAL, SHADOW, HYBRID = StorageMode
@@ -35,7 +35,7 @@ def test_only_neighbours_and_neo4j_only_are_reachable(mode: StorageMode, others:
     assert set(reachable(mode)) == others
 
 
-CHECKED = Validated(1, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=60.0)
+CHECKED = Validated(1, Depth.SAMPLE, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=60.0)
 
 
 def copied(
@@ -152,6 +152,17 @@ def test_a_validation_grows_too_old_for_hybrid() -> None:
     assert gate.evidence.endswith("that is older than 3,600 s")
     assert closed(gates_before(HYBRID, replace(within, validated_within=3_602.0))) == []
     assert closed(gates_before(SHADOW, within)) == []
+
+
+def test_a_search_check_that_failed_counts_until_one_holds() -> None:
+    """Comparing rows does not see what is wrong with an index; a clean comparison alone does not open the gate again."""
+    bad = replace(copied("t"), searched=Searched(1, False, 0.912, 0.97, 0.95, 30.0))
+    for mode in (SHADOW, HYBRID):
+        (gate,) = closed(gates_before(mode, standing(bad)))
+        assert (gate.name, gate.command) == ("validation", "segue validate --collection films --search")
+        assert "(begun 30 s ago) Milvus found 91.2% of what is nearest, 95.0% are wanted" in gate.evidence
+    good = replace(bad, searched=Searched(1, True, 0.97, 0.97, 0.95, 30.0))
+    assert closed(gates_before(SHADOW, standing(good))) == []
 
 
 def test_an_override_lets_only_the_named_gate_pass() -> None:

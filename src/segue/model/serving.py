@@ -167,7 +167,7 @@ class Validated:
         depth: How much was compared.
         clean: Nothing differs, or what did was repaired.
         rate: The share of the compared keys that are equal, the repaired ones among them.
-        digest: Of everything compared, as the source has it.
+        digest, sink_digest: Of everything compared, as each side has it; equal when all of it is.
         seconds_ago: How long ago it was begun, by the source's clock.
     """
 
@@ -176,6 +176,28 @@ class Validated:
     clean: bool
     rate: float
     digest: str
+    sink_digest: str
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What checking the searches of both sides against exact scores came to last.
+
+    Attributes:
+        epoch: The epoch that it was begun in.
+        good: Milvus found enough, without a filter and under each.
+        recall: The mean share of the truly nearest that Milvus found, where it found the least.
+        neo4j_recall: What Neo4j found there.
+        least: What was wanted of Milvus.
+        seconds_ago: How long ago it was begun, by the source's clock.
+    """
+
+    epoch: int
+    good: bool
+    recall: float
+    neo4j_recall: float
+    least: float
     seconds_ago: float
 
 
@@ -194,6 +216,7 @@ class Control:
         changed_seconds_ago: How long ago the mode was changed last, by the source's clock; None when it never was.
         reason: Why the mode was changed last, in words.
         validated: What comparing both sides came to last; None when they never were.
+        searched: What checking their searches came to last; None when that never was.
     """
 
     mode: StorageMode = StorageMode.NEO4J_ONLY
@@ -205,6 +228,7 @@ class Control:
     changed_seconds_ago: float | None = field(default=None, compare=False)
     reason: str = ""
     validated: Validated | None = field(default=None, compare=False)
+    searched: Searched | None = field(default=None, compare=False)
 
 
 STATIC = "static"

@@ -22,6 +22,7 @@ from segue.model import (
     Opened,
     Page,
     Reason,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
@@ -70,6 +71,10 @@ class ControlNode(Protocol):
 
     def validated(self, validated: Validated) -> None:
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
+    def searched(self, searched: Searched) -> None:
+        """Note what checking searches came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, FenceTimes, Instance, Searched, StorageMode, Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
-        self._validated_at = 0.0
+        self._validated_at = self._searched_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -122,6 +122,14 @@ class MemoryControl:
                 self._control = replace(self._control, validated=validated)
                 self._validated_at = self._clock() - validated.seconds_ago
 
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        self._pause("note a search check")
+        with self._lock:
+            if self._control.epoch or self._control.copied:
+                self._control = replace(self._control, searched=searched)
+                self._searched_at = self._clock() - searched.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
@@ -153,10 +161,11 @@ class MemoryControl:
 
     def _shown(self) -> Control:
         now = self._clock()
-        validated = self._control.validated
+        validated, searched = self._control.validated, self._control.searched
         return replace(
             self._control,
             validated=validated and replace(validated, seconds_ago=now - self._validated_at),
+            searched=searched and replace(searched, seconds_ago=now - self._searched_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

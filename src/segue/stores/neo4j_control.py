@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Searched, StorageMode, Validated
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
-    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
+    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, c.validated_sink_digest, "
+    "timestamp() - c.validated_at, "
+    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, timestamp() - c.searched_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -30,7 +32,8 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row[:11]
+    validated, searched = row[11:18], row[18:]
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -49,11 +52,18 @@ def control_of(row: Sequence[Any]) -> Control:
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
         validated=None if validated[0] is None else _validated(*validated),
+        searched=None if searched[0] is None else _searched(*searched),
     )
 
 
-def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, milliseconds: int) -> Validated:
-    return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
+def _validated(
+    epoch: int, depth: str, clean: bool, rate: float, digest: str, sink_digest: str | None, milliseconds: int
+) -> Validated:
+    return Validated(epoch, Depth(depth), clean, rate, digest, sink_digest or "", milliseconds / 1000)
+
+
+def _searched(epoch: int, good: bool, recall: float, neo4j_recall: float, least: float, milliseconds: int) -> Searched:
+    return Searched(epoch, good, recall, neo4j_recall, least, milliseconds / 1000)
 
 
 class Neo4jControl:
@@ -124,9 +134,22 @@ class Neo4jControl:
             "clean": validated.clean,
             "rate": validated.rate,
             "digest": validated.digest,
+            "sink_digest": validated.sink_digest,
             "milliseconds": _ms(validated.seconds_ago),
         }
         self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
+
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        values = {
+            "epoch": searched.epoch,
+            "good": searched.good,
+            "recall": searched.recall,
+            "neo4j_recall": searched.neo4j_recall,
+            "least": searched.least,
+            "milliseconds": _ms(searched.seconds_ago),
+        }
+        self._connection.write(lambda transaction: self._run(transaction, "control_searched", **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
