@@ -149,6 +149,8 @@ class SearchSettings(_Section):
     `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
     and twice k where it is not given. `oversample`: how many more than wanted Neo4j's index is asked for, which raises its
     recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
+    `least_shadow_reads`, `least_overlap`, `most_failed`: see `model.Budget`; what `hybrid` asks for, and what else makes the
+    store step back from `shadow_milvus` by itself.
     """
 
     visible_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -163,6 +165,9 @@ class SearchSettings(_Section):
     ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
     oversample: Annotated[int, Field(ge=0, le=10_000)] = 0
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    least_shadow_reads: Annotated[int, Field(ge=1)] = 200
+    least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
+    most_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Searched, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Observed, Searched, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -315,6 +315,44 @@ def test_a_registration_lapses_and_is_forgotten(place: Place) -> None:
 
     place.wait(1.2)
     place.node.renew(Instance("c", "host", None, 0), 0.1)
+    assert place.registered() == 1
+
+
+def seen(name: str, epoch: int, compared: int, failed: int = 0) -> Instance:
+    """Return an instance with what it saw in an epoch."""
+    return Instance(name, "host", None, epoch, epoch, Observed(compared, compared * 0.75, 10 * compared, failed))
+
+
+def test_what_instances_saw_in_this_epoch_is_added_up(place: Place) -> None:
+    """The newest sums of each count once; those of another epoch, or of nothing at all, do not."""
+    assert place.node.observed() == Observed()
+    epoch = changed(place, StorageMode.SHADOW_MILVUS).epoch
+    place.node.renew(seen("a", epoch, 4), 30)
+    place.node.renew(seen("a", epoch, 8, failed=1), 30)
+    place.node.renew(seen("b", epoch, 2, failed=2), 30)
+    place.node.renew(seen("late", epoch - 1, 100), 30)
+    place.node.renew(Instance("idle", "host", None, epoch), 30)
+    assert place.node.observed() == Observed(10, 7.5, 100, 3)
+    assert [one.observed.compared for one in place.node.instances()] == [8, 2, 0, 100]
+
+    changed(place, StorageMode.DUAL_WRITE)
+    assert place.node.observed() == Observed()
+
+
+def test_what_an_instance_saw_outlives_it_while_the_epoch_lasts(place: Place) -> None:
+    """One that left and one that lapsed are no instances, but what they saw counts; in the next epoch they are forgotten."""
+    epoch = changed(place, StorageMode.SHADOW_MILVUS).epoch
+    place.node.renew(seen("left", epoch, 4), 30)
+    place.node.renew(seen("killed", epoch, 8), 0.05)
+    place.node.leave("left")
+    place.node.leave("left")
+    place.wait(0.8)
+    place.node.renew(Instance("other", "host", None, epoch), 0.05)
+    assert [one.name for one in place.node.instances()] == ["other"]
+    assert place.node.observed().compared == 12
+
+    changed(place, StorageMode.DUAL_WRITE)
+    place.node.renew(Instance("other", "host", None, epoch), 0.05)
     assert place.registered() == 1
 
 

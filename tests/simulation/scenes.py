@@ -15,6 +15,7 @@ from typing import Any
 
 from segue.breaker import Breaker
 from segue.errors import ModeRefused, RetryableError, UnsafeResume
+from segue.migration import SHADOWED
 from segue.model import (
     CarriedProperty,
     Counts,
@@ -386,7 +387,8 @@ class Scene:
             mode,
             collection="c",
             times=TIMES,
-            overrides=Overrides(),
+            # Shadow reads are not made here.
+            overrides=Overrides((SHADOWED.name,), "made elsewhere"),
             patience=patience,
             watch=Unwatched(),
         )
@@ -430,7 +432,7 @@ class Unwatched:
 class Unseen:
     """Shadow reads that are not made."""
 
-    def offer(self, *_: Any) -> None: ...
+    def offer(self, *_: Any, **__: Any) -> None: ...
 
 
 class Inline:

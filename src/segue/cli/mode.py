@@ -115,6 +115,7 @@ def _change(
         times=control.times,
         overrides=overrides,
         validated_within=control.validated_within,
+        budget=control.budget,
     )
     if dry_run:
         return None
@@ -131,6 +132,7 @@ def _change(
         watch=Watch(one.name, log_format),
         capture=control.capture,
         validated_within=control.validated_within,
+        budget=control.budget,
     )
 
 
@@ -175,8 +177,7 @@ def _standing(
     """Say how a collection stands, with the gates before the mode that was asked for, or else before the next."""
     control, instances, backlog = room.node.read(), room.node.instances(), room.marks.backlog()
     onward = wanted if wanted in reachable(control.mode) else following(control.mode)
-    within = room.validated_within
-    gates = look(control, room.marks, onward, collection=one.name, times=room.times, validated_within=within) if onward else []
+    gates = _gates(one.name, room, control, onward) if onward else []
     late = [instance for instance in instances if instance.epoch < control.epoch]
     command = _command(one.name, onward, gates)
     age = "" if control.copied_seconds_ago is None else f", {control.copied_seconds_ago:,.0f} s ago"
@@ -222,6 +223,19 @@ def _standing(
         passed = ", ".join(f"{gate.name} ({gate.evidence})" for gate in changed.overridden)
         facts += [("before", changed.before.value), *([("overridden", passed)] if passed else [])]
     return Result(title=title, facts=facts, data=data, listings=listings)
+
+
+def _gates(name: str, room: ModeControl, control: Control, onward: StorageMode) -> list[GateSeen]:
+    return look(
+        room.node,
+        control,
+        room.marks,
+        onward,
+        collection=name,
+        times=room.times,
+        validated_within=room.validated_within,
+        budget=room.budget,
+    )
 
 
 def _validated(control: Control) -> str:

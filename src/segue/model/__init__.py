@@ -44,10 +44,12 @@ from segue.model.serving import (
     Validated,
     Written,
 )
+from segue.model.shadowing import Budget, Observed
 
 __all__ = [
     "DIGESTS",
     "STATIC",
+    "Budget",
     "CarriedProperty",
     "Condition",
     "Control",
@@ -69,6 +71,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Metric",
+    "Observed",
     "OpenMark",
     "Opened",
     "Operator",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segue.model.comparing import Depth
 from segue.model.items import Key, Page
+from segue.model.shadowing import Observed
 
 
 class StorageMode(StrEnum):
@@ -244,12 +245,15 @@ class Instance:
         host: Where it runs.
         own: Its own mode, None for "as the control node says".
         epoch: The newest epoch that it acts in, with nothing of an older one in hand.
+        observed: What it has seen of Milvus since the epoch began that `observed_epoch` names.
     """
 
     name: str
     host: str
     own: StorageMode | None
     epoch: int
+    observed_epoch: int = field(default=0, compare=False)
+    observed: Observed = field(default_factory=Observed, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ where others may come in between. Transactions of the application, a trigger and
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, Searched, StorageMode, Validated
+from segue.model import STATIC, Control, FenceTimes, Instance, Observed, Searched, StorageMode, Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,9 @@ class MemoryControl:
         self._pause("renew")
         with self._lock:
             now = self._clock()
-            self._registered = {name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds}
+            self._registered = {
+                name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds or self._counts(one)
+            }
             self._registered[instance.name] = _Registered(instance, now + seconds)
             shown = self._shown()
         self._pause("renewed")
@@ -145,7 +148,21 @@ class MemoryControl:
         """See `ControlNode`."""
         self._pause("leave")
         with self._lock:
-            self._registered.pop(name, None)
+            one = self._registered.pop(name, None)
+            if one is not None and self._counts(one):
+                self._registered[name] = replace(one, until=-math.inf)
+
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        self._pause("add up what was observed")
+        with self._lock:
+            seen = [one.instance.observed for one in self._registered.values() if self._counts(one)]
+        return Observed(
+            sum(one.compared for one in seen),
+            sum(one.overlap for one in seen),
+            sum(one.answers for one in seen),
+            sum(one.failed for one in seen),
+        )
 
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
@@ -158,6 +175,10 @@ class MemoryControl:
         """See `ControlNode`."""
         self._pause("list the transactions")
         return frozenset(self.open_transactions)
+
+    def _counts(self, one: _Registered) -> bool:
+        seen = one.instance.observed
+        return one.instance.observed_epoch == self._control.epoch and seen.compared + seen.answers > 0
 
     def _shown(self) -> Control:
         now = self._clock()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Searched, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Observed, Searched, StorageMode, Validated
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
@@ -158,6 +158,11 @@ class Neo4jControl:
             "host": instance.host,
             "own": instance.own.value if instance.own else None,
             "epoch": instance.epoch,
+            "observed_epoch": instance.observed_epoch,
+            "compared": instance.observed.compared,
+            "overlap": instance.observed.overlap,
+            "answers": instance.observed.answers,
+            "failed": instance.observed.failed,
             "milliseconds": _ms(seconds),
         }
 
@@ -171,10 +176,20 @@ class Neo4jControl:
         """See `ControlNode`."""
         self._connection.write(lambda transaction: self._run(transaction, "control_leave", name=name))
 
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        ((compared, overlap, answers, failed),) = self._connection.write(
+            lambda transaction: self._run(transaction, "control_observed")
+        )
+        return Observed(compared, float(overlap), answers, failed)
+
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
         found = self._connection.write(lambda transaction: self._run(transaction, "control_instances"))
-        return [Instance(name, host, StorageMode(own) if own else None, epoch) for name, host, own, epoch in found]
+        return [
+            Instance(name, host, StorageMode(own) if own else None, epoch, since, Observed(*observed))
+            for name, host, own, epoch, since, *observed in found
+        ]
 
     def transactions(self) -> frozenset[str]:
         """See `ControlNode`."""
