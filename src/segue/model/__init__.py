@@ -23,6 +23,7 @@ from segue.model.items import (
     VectorIndex,
     Vectors,
 )
+from segue.model.journal import Event, EventKind, mode_changed
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -35,7 +36,6 @@ from segue.model.serving import (
     Instance,
     Item,
     Opened,
-    OpenMark,
     Operator,
     Scalar,
     Searched,
@@ -57,6 +57,8 @@ __all__ = [
     "Depth",
     "Difference",
     "Encoded",
+    "Event",
+    "EventKind",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -72,7 +74,6 @@ __all__ = [
     "Layout",
     "Metric",
     "Observed",
-    "OpenMark",
     "Opened",
     "Operator",
     "Page",
@@ -91,4 +92,5 @@ __all__ = [
     "VectorIndex",
     "Vectors",
     "Written",
+    "mode_changed",
 ]

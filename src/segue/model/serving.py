@@ -6,6 +6,7 @@ Knows no store. What a mode means for a write and for a search is said here once
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -257,33 +258,22 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMark:
-    """A mark that a reader must look at.
-
-    Attributes:
-        version: Its token.
-        acknowledged: Whether the sink has acknowledged what the item was under that token; only then is the item read
-            with it surely no older than the token.
-    """
-
-    version: str
-    acknowledged: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """What the read fence saw, in one query.
 
     Attributes:
         control: The control node as it was.
-        marks: Every open mark by key; empty when there are too many.
+        marks: Of every open mark its key and its token; empty when there are too many.
+        dirty: The keys of those whose token the sink has not acknowledged: what is read with such a mark may be older than
+            its token.
         page: The items of the marks that are not acknowledged, each read no earlier than its mark. A key that is in
             neither its rows nor its quarantined has no item. No cursor, exhausted.
         too_many: There are more open marks than wanted, so none of them is given.
     """
 
     control: Control
-    marks: Mapping[Key, OpenMark]
+    marks: Mapping[Key, str]
+    dirty: AbstractSet[Key]
     page: Page
     too_many: bool
 

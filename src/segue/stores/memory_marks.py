@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
+from segue.model import STATIC, Key, Page, Range, SourceSpec
 from segue.ports import Backlog, Census, Looked, Standing
 from segue.ports.marking import NOTHING
 
@@ -307,9 +307,10 @@ class MemoryGraph:
         """Return every item, as a reader who takes no lock sees them now."""
         return self._graph.items
 
-    def opened(self) -> dict[Key, OpenMark]:
-        """Return every open mark, as a reader who takes no lock sees them now."""
-        return {key: OpenMark(mark.ver, not mark.dirty) for key, mark in self._graph.marks.items() if mark.open}
+    def opened(self) -> tuple[dict[Key, str], set[Key]]:
+        """Return every open mark's token, and the keys of those that are dirty, as a reader who takes no lock sees them now."""
+        marks = {key: mark for key, mark in self._graph.marks.items() if mark.open}
+        return {key: mark.ver for key, mark in marks.items()}, {key for key, mark in marks.items() if mark.dirty}
 
     def has_reached(self, key: Key, before: str) -> bool:
         """Say whether the sink holds a key as written when `before` was acknowledged, or later; without a mark it does."""
