@@ -112,6 +112,7 @@ class Scene:
         self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.meter)
         self.set(mode)
         self.follower.look()
+        self.budget.follow(self.follower.view.control.epoch)
         parts = (self.follower, self.breaker, self.shadow, self.budget, self.meter, self.clock)
         self.search_ = Search(SPEC, self.serving, self.milvus, self, *parts, LIMITS)
 

@@ -55,7 +55,7 @@ VERDICT_LINES = 12
 
 FOR_THE_TOUR = """
 # For the tour: Milvus is killed, and a request that it left unanswered counts as settled sooner than usual (90 s); and a laptop
-# with everything on it may be slow.
+# with everything on it may be slow. There are few searches, so that all of them are compared before Milvus answers for good.
 [relay]
 landing_seconds = 10
 lease_seconds = 30
@@ -63,6 +63,7 @@ lease_seconds = 30
 [search]
 milvus_seconds = 5
 fence_seconds = 3
+shadow_rate = 1
 """
 
 

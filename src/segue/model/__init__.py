@@ -38,15 +38,18 @@ from segue.model.serving import (
     Opened,
     Operator,
     Scalar,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
     Written,
 )
+from segue.model.shadowing import Budget, Observed
 
 __all__ = [
     "DIGESTS",
     "STATIC",
+    "Budget",
     "CarriedProperty",
     "Condition",
     "Control",
@@ -70,6 +73,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Metric",
+    "Observed",
     "Opened",
     "Operator",
     "Page",
@@ -79,6 +83,7 @@ __all__ = [
     "Reason",
     "Rows",
     "Scalar",
+    "Searched",
     "SourceSpec",
     "StorageMode",
     "StoreName",

@@ -64,3 +64,26 @@ class Scorer:
 def exact_scores(metric: Metric, vector: NDArray[np.float32], vectors: Vectors) -> NDArray[np.float64]:
     """Return the score of each vector against one, on Neo4j's scale; see `Scorer`."""
     return Scorer(metric, vectors).scores(vector)
+
+
+def exact_scores_of_all(metric: Metric, asked: Vectors, vectors: Vectors) -> NDArray[np.float64]:
+    """Return the score of each vector against each of several at once, by one product of matrices; for many of both.
+
+    Args:
+        metric: How likeness is measured.
+        asked: Shape (questions, dimension); each with a direction, under cosine.
+        vectors: Shape (rows, dimension), likewise.
+
+    Returns:
+        Shape (questions, rows), larger is nearer. Euclidean scores of all but equal vectors are less exact than one by one.
+    """
+    first, second = asked.astype(np.float64), vectors.astype(np.float64)
+    products: NDArray[np.float64] = first @ second.T
+    if metric is Metric.DOT:
+        return (1.0 + products) / 2.0
+    ours, theirs = np.einsum("ij,ij->i", first, first)[:, None], np.einsum("ij,ij->i", second, second)
+    if metric is Metric.EUCLIDEAN:
+        distances: NDArray[np.float64] = np.maximum(ours + theirs - 2.0 * products, 0.0)
+        return 1.0 / (1.0 + distances)
+    cosines: NDArray[np.float64] = products / np.sqrt(ours * theirs)
+    return (1.0 + cosines) / 2.0

@@ -19,9 +19,11 @@ from segue.model import (
     Hit,
     Instance,
     Key,
+    Observed,
     Opened,
     Page,
     Reason,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
@@ -76,12 +78,20 @@ class ControlNode(Protocol):
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
+    def searched(self, searched: Searched) -> None:
+        """Note what checking searches came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
     def renew(self, instance: Instance, seconds: float) -> Control:
-        """Register an instance, or renew it, for that long, with the epoch it acts in; return the control node."""
+        """Register an instance, or renew it, for that long, with all it says of itself; return the control node."""
         ...
 
     def leave(self, name: str) -> None:
-        """Take an instance out. Idempotent."""
+        """Take an instance out; what it observed in the present epoch goes on counting. Idempotent."""
+        ...
+
+    def observed(self) -> Observed:
+        """Return what all instances have seen of Milvus in the present epoch, those that left or lapsed among them."""
         ...
 
     def instances(self) -> list[Instance]:

@@ -153,7 +153,8 @@ class MemoryGraph:
         """See `Marks`."""
         self._pause("see how marks stand")
         found = {key: self._graph.marks[key] for key in keys if key in self._graph.marks}
-        return {key: Standing(mark.ver, not mark.dirty and mark.taint_until is None) for key, mark in found.items()}
+        settled = {key: not mark.dirty and mark.taint_until is None for key, mark in found.items()}
+        return {key: Standing(mark.ver, settled[key], mark.open) for key, mark in found.items()}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""

@@ -123,7 +123,8 @@ class Search:
             hits, store = self._by_mode(asked, freshness, view)
             self._meter.searched(store, view.reads, self._clock() - began)
             if view.reads is StorageMode.SHADOW_MILVUS and store is StoreName.MILVUS:
-                self._shadow.offer(vector, k, conditions, view.reads, hits, self._limits.neo4j_seconds)
+                seconds, epoch = self._limits.neo4j_seconds, view.control.epoch
+                self._shadow.offer(vector, k, conditions, view.reads, hits, seconds, epoch=epoch)
             return hits
 
     def _by_mode(self, asked: _Asked, freshness: Freshness, view: View) -> tuple[list[Hit], StoreName]:
@@ -155,7 +156,7 @@ class Search:
         """
         # From before it is sent: a process that is stopped right after sending must count the time it was.
         sent = self._clock()
-        pending = self._ask_milvus(asked)
+        pending = self._ask_milvus(asked, view)
         opened = self._opened(freshness)
         self._follower.saw(opened.control)
         if not View(opened.control, view.own).reads.reads_milvus:
@@ -165,17 +166,17 @@ class Search:
         fence_seconds = self._clock() - sent
         if fence_seconds > opened.control.times.fence:
             self._meter.failed(StoreName.NEO4J, "fence", "late")
-            self._budget.spent(ok=False)
-            pending = self._ask_milvus(asked)
+            self._budget.spent(view.control.epoch, ok=False)
+            pending = self._ask_milvus(asked, view)
         overlaid = self._overlaid(asked, opened)
         self._meter.fenced(len(opened.marks), len(overlaid), fence_seconds)
-        shown = self._shown(pending, view.reads)
+        shown = self._shown(pending, view)
         trusted = [hit for hit in shown if hit.key not in opened.marks]
         if len(trusted) < asked.k and len(shown) >= asked.k + self._limits.margin:
             raise _FellBack(Fallback.PAGE_USED_UP)
         return sorted([*trusted, *overlaid], key=lambda hit: -hit.score)[: asked.k]
 
-    def _ask_milvus(self, asked: _Asked) -> Pending:
+    def _ask_milvus(self, asked: _Asked, view: View) -> Pending:
         if not self._breaker.allows():
             raise _FellBack(Fallback.BREAKER_OPEN)
         wanted = asked.k + self._limits.margin
@@ -185,22 +186,22 @@ class Search:
             # In the first moments of a mode a busy application would else burn its budget at once.
             raise _FellBack(Fallback.NOT_CONNECTED) from fault
         except SegueError as fault:
-            raise self._milvus_failed(fault) from fault
+            raise self._milvus_failed(fault, view) from fault
 
-    def _shown(self, pending: Pending, mode: StorageMode) -> list[Hit]:
+    def _shown(self, pending: Pending, view: View) -> list[Hit]:
         try:
             shown = pending.result()
         except SegueError as fault:
-            raise self._milvus_failed(fault) from fault
-        self._meter.asked(StoreName.MILVUS, mode, pending.seconds)
+            raise self._milvus_failed(fault, view) from fault
+        self._meter.asked(StoreName.MILVUS, view.reads, pending.seconds)
         self._breaker.succeeded()
-        self._budget.spent(ok=True)
+        self._budget.spent(view.control.epoch, ok=True)
         return shown
 
-    def _milvus_failed(self, fault: SegueError) -> _FellBack:
+    def _milvus_failed(self, fault: SegueError, view: View) -> _FellBack:
         self._meter.failed(StoreName.MILVUS, "search", type(fault).__name__)
         self._breaker.failed()
-        self._budget.spent(ok=False)
+        self._budget.spent(view.control.epoch, ok=False)
         return _FellBack(Fallback.MILVUS_FAILED)
 
     def _opened(self, freshness: Freshness) -> Opened:
