@@ -114,7 +114,7 @@ def panels() -> list[Any]:
     success = (
         curves(
             "Dual-write success rate",
-            "Share of the items that a store acknowledged at once. What Milvus did not acknowledge is tried again until it does.",
+            "Share of the items that a store acknowledged at once; what Milvus did not is tried again until it does.",
             "percentunit",
             [(f"{successes} / ({attempts} > 0)", "{{collection}} {{store}}")],
         )
