@@ -35,7 +35,7 @@ def install(
     wait_secs: WaitSeconds = 90.0,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Install the trigger and prove it with a canary write; from then on every change is marked.
 
@@ -61,7 +61,7 @@ def status(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Say whether changes are captured; a canary write proves it."""
 
@@ -82,7 +82,7 @@ def remove(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Take the trigger out. Marks stay; what changes from now on reaches Milvus only by a new copy."""
 

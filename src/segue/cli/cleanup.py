@@ -27,7 +27,7 @@ def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing; exit 0.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Take away what is of no further use, after a migration that has arrived or one that was taken back.

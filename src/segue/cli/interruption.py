@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
+
 from segue.errors import Interrupted
+from segue.telemetry.logging import is_json
+
+STOPPING = "the batches in flight are finished and recorded (again to stop at once)"
 
 
 class Stop(threading.Event):
@@ -34,7 +39,10 @@ def stoppable() -> Iterator[Stop]:
             os._exit(Interrupted.exit_code)
         stop.requested = True
         stop.set()
-        sys.stderr.write("\nstopping: the batches in flight are finished and recorded (again to stop at once)\n")
+        if is_json():
+            structlog.get_logger().info("stopping", text=STOPPING)
+        else:
+            sys.stderr.write(f"\nstopping: {STOPPING}\n")
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -14,7 +14,16 @@ from segue.telemetry.logging import LogFormat
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.", envvar="SEGUE_CONFIG", show_default=True)]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How the result is printed on stdout.")]
 OutputFile = Annotated[Path | None, typer.Option("--output-file", help="Write the result there instead of stdout.")]
-LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="How messages are written on stderr.")]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        envvar="SEGUE_LOG_FORMAT",
+        # So that nobody else has to know of `auto`.
+        callback=lambda chosen: chosen.resolved,
+        help="How messages are written on stderr; auto: text on a terminal, JSON elsewhere.",
+    ),
+]
 NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask; nothing here does.")]
 Collection = Annotated[str | None, typer.Option("--collection", help="Only this collection. Default: all.")]
 MetricsPort = Annotated[

@@ -29,7 +29,7 @@ def relay(
     metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Carry marked changes over to Milvus: each key becomes what its node is now.
 
@@ -80,6 +80,9 @@ class Watch:
         """See `phases.relay.Watch`."""
         self._equal += step.equal
         self._unknown += step.unknown
+        if step.equal or step.unknown or step.quarantined:
+            facts = {"equal": step.equal, "unknown": step.unknown, "quarantined": len(step.quarantined)}
+            structlog.get_logger().debug("batch", collection=self._name, **facts)
         for row in step.quarantined:
             self._quarantined[row.key] = f"{row.reason.value}: {row.detail}"
             self._say("quarantined", key=row.key, reason=row.reason.value, detail=row.detail)

@@ -43,7 +43,7 @@ def rollback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing; exit 0.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask.")] = False,
 ) -> None:
     """Take users back to Neo4j, from any mode, with Milvus, the relay or the state file down too. Nothing is copied.

@@ -52,7 +52,7 @@ def validate(
     ] = 0.99,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Compare Neo4j with Milvus: a sample with a stated bound, everything, or everything but the vectors.

@@ -23,6 +23,7 @@ from segue.model.items import (
     VectorIndex,
     Vectors,
 )
+from segue.model.observed import Histogram, Sample, Samples
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -60,6 +61,7 @@ __all__ = [
     "FieldType",
     "Filter",
     "Freshness",
+    "Histogram",
     "Hit",
     "Instance",
     "Item",
@@ -77,6 +79,8 @@ __all__ = [
     "Range",
     "Reason",
     "Rows",
+    "Sample",
+    "Samples",
     "Scalar",
     "SourceSpec",
     "StorageMode",

@@ -30,6 +30,7 @@ from segue.ports.marking import (
     Marks,
     Standing,
 )
+from segue.ports.observing import CopySeen
 from segue.ports.reconciling import (
     Comparison,
     Counting,
@@ -73,6 +74,7 @@ __all__ = [
     "Census",
     "Comparison",
     "ControlNode",
+    "CopySeen",
     "Counting",
     "Fence",
     "IndexProgress",
