@@ -236,10 +236,8 @@ class Shop:
 
     def clear(self) -> None:
         """Take away what is not the workplace's to clean up."""
-        self.place.rows(
-            "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay|SegueInstance {collection: $name}) DETACH DELETE m",
-            name=self.place.collection,
-        )
+        kinds = "SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance"
+        self.place.rows(f"MATCH (m:{kinds} {{collection: $name}}) DETACH DELETE m", name=self.place.collection)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class InNeo4j:
         time.sleep(seconds)
 
     def clear(self) -> None:
-        self._run("MATCH (c:SegueControl|SegueInstance {collection: $name}) DELETE c")
+        self._run("MATCH (c:SegueControl|SegueEvent|SegueInstance {collection: $name}) DELETE c")
 
     def _run(self, cypher: str, capture: str = "") -> None:
         self.driver.execute_query(cypher, name=self.collection, capture=capture, database_="neo4j")

@@ -201,7 +201,7 @@ window_seconds = 1
 [validate]
 settle_seconds = 10
 """
-MARKS = "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
+MARKS = "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
 
 
 @pytest.mark.timeout(300)

@@ -294,7 +294,7 @@ def _forget(graph: neo4j.Driver) -> None:
         graph.execute_query("CALL apoc.trigger.drop('neo4j', 'segue_films') YIELD name RETURN name", database_="system")
         time.sleep(TRIGGER_SECONDS)
     graph.execute_query(
-        "MATCH (n:SegueMark|SegueControl|SegueLease|SegueRelay|SegueInstance {collection: 'films'}) DETACH DELETE n"
+        "MATCH (n:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance {collection: 'films'}) DETACH DELETE n"
     )
 
 

@@ -23,6 +23,7 @@ from segue.model.items import (
     VectorIndex,
     Vectors,
 )
+from segue.model.journal import Event, EventKind, mode_changed
 from segue.model.observed import Histogram, Sample, Samples
 from segue.model.serving import (
     STATIC,
@@ -55,6 +56,8 @@ __all__ = [
     "Depth",
     "Difference",
     "Encoded",
+    "Event",
+    "EventKind",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -90,4 +93,5 @@ __all__ = [
     "VectorIndex",
     "Vectors",
     "Written",
+    "mode_changed",
 ]

@@ -202,7 +202,13 @@ def change_mode(
     )
     before = control.mode
     if wanted is not before:
-        changed = control_node.change(control.epoch, wanted, times=times, reason=_in_words(overridden, overrides.reason))
+        changed = control_node.change(
+            control.epoch,
+            wanted,
+            times=times,
+            reason=_in_words(overridden, overrides.reason),
+            overridden=[gate.name for gate in overridden],
+        )
         if changed is None:
             raise _overtaken(collection, wanted, control_node.read())
         control = changed

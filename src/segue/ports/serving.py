@@ -44,8 +44,12 @@ class ControlNode(Protocol):
         """Return the control node; mode `neo4j_only` at epoch 0 when there is none."""
         ...
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """Set the mode and grow the epoch by one, if the epoch is still the expected one; None when it is not.
+
+        The change is recorded in the journal with its reason, and with the names of the gates that were `overridden`.
 
         With the change to `neo4j_only` a capture by the library ends, and a static copy counts no more unless a trigger goes
         on capturing. `times` take effect with a change to a mode that does not read Milvus, and are kept with one to a mode

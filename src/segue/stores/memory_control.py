@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, EventKind, FenceTimes, Instance, StorageMode, Validated, mode_changed
+from segue.stores.memory_journal import MemoryJournal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,12 @@ class MemoryControl:
 
     Attributes:
         open_transactions: The application's transactions that are open now; theirs to keep.
+        journal: Where changes are recorded.
     """
 
     def __init__(self, *, clock: Callable[[], float], pause: Callable[[str], None] = lambda _: None) -> None:
         self.open_transactions: set[str] = set()
+        self.journal = MemoryJournal(clock)
         self._clock = clock
         self._pause = pause
         self._lock = threading.Lock()
@@ -74,7 +77,9 @@ class MemoryControl:
         self._pause("the control node is read")
         return shown
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """See `ControlNode`."""
         self._pause("change the mode")
         with self._lock:
@@ -84,6 +89,7 @@ class MemoryControl:
             kept = now.times if mode.reads_milvus else times
             self._control = replace(now, mode=mode, epoch=now.epoch + 1, times=kept, reason=reason)
             self._changed_at = self._clock()
+            self.journal.record(EventKind.MODE, *mode_changed(now.mode, mode, now.epoch + 1, reason, overridden))
             if not mode.marks:
                 self._library = None
                 if self._trigger is None and now.copied == STATIC:

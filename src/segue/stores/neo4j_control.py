@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, EventKind, FenceTimes, Instance, StorageMode, Validated, mode_changed
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
+from segue.stores.neo4j_journal import record
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
@@ -56,6 +58,17 @@ def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, mi
     return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    name: str
+    before: str | None
+    mode: StorageMode
+    epoch: int
+    times: FenceTimes
+    reason: str
+    overridden: Sequence[str] = ()
+
+
 class Neo4jControl:
     """The `ControlNode` of one collection. Usable from several threads.
 
@@ -74,7 +87,9 @@ class Neo4jControl:
         """See `ControlNode`."""
         return self._connection.write(self._read)
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """See `ControlNode`."""
         # A transaction whose commit was not answered is run again by the driver, and must know its own work.
         changed_by = str(uuid.uuid4())
@@ -86,19 +101,19 @@ class Neo4jControl:
                 is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
                 return now if is_ours else None
             kept = now.times if mode.reads_milvus else times
-            self._change(transaction, mode, expected_epoch + 1, kept, reason, changed_by)
-            return self._read(transaction)
+            change = _Change(changed_by, now.mode.value, mode, expected_epoch + 1, kept, reason, overridden)
+            return self._change(transaction, change)
 
         return self._connection.write(work)
 
     def reset(self, *, times: FenceTimes, reason: str) -> Control:
         """See `ControlNode`."""
+        changed_by = str(uuid.uuid4())
 
         def work(transaction: Transaction) -> Control:
             self._run(transaction, "control_lock")
-            ((epoch,),) = self._run(transaction, "control_epoch")
-            self._change(transaction, StorageMode.NEO4J_ONLY, epoch + 1, times, reason, str(uuid.uuid4()))
-            return self._read(transaction)
+            ((mode, epoch),) = self._run(transaction, "control_epoch")
+            return self._change(transaction, _Change(changed_by, mode, StorageMode.NEO4J_ONLY, epoch + 1, times, reason))
 
         return self._connection.write(work)
 
@@ -159,22 +174,24 @@ class Neo4jControl:
         found = self._connection.write(lambda transaction: transaction(query("transactions"), database=database))
         return frozenset(row[0] for row in found)
 
-    def _change(
-        self, transaction: Transaction, mode: StorageMode, epoch: int, times: FenceTimes, reason: str, changed_by: str
-    ) -> None:
+    def _change(self, transaction: Transaction, change: _Change) -> Control:
+        mode = change.mode
         self._run(
             transaction,
             "control_change",
             mode=mode.value,
             marks=mode.marks,
             static=STATIC,
-            epoch=epoch,
-            reason=reason,
-            changed_by=changed_by,
-            visible_ms=_ms(times.visible),
-            fence_ms=_ms(times.fence),
-            window_ms=_ms(times.window),
+            epoch=change.epoch,
+            reason=change.reason,
+            changed_by=change.name,
+            visible_ms=_ms(change.times.visible),
+            fence_ms=_ms(change.times.fence),
+            window_ms=_ms(change.times.window),
         )
+        text, data = mode_changed(change.before, mode, change.epoch, change.reason, change.overridden)
+        record(transaction, self._collection, change.name, EventKind.MODE, text, data)
+        return self._read(transaction)
 
     def _read(self, transaction: Transaction) -> Control:
         text = query("control_read", fields=CONTROL_FIELDS)

@@ -28,6 +28,7 @@ _SCHEMA = (
     # Readers look for open marks all the time, and must not pay for those of other collections.
     "CREATE INDEX segue_open IF NOT EXISTS FOR (m:SegueOpen) ON (m.collection)",
     "CREATE CONSTRAINT segue_relay IF NOT EXISTS FOR (r:SegueRelay) REQUIRE (r.collection, r.owner) IS UNIQUE",
+    "CREATE CONSTRAINT segue_event IF NOT EXISTS FOR (e:SegueEvent) REQUIRE (e.collection, e.name) IS UNIQUE",
     "CREATE CONSTRAINT segue_instance IF NOT EXISTS FOR (i:SegueInstance) REQUIRE (i.collection, i.name) IS UNIQUE",
 )
 
