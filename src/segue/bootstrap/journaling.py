@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from segue.config import CollectionSettings, Settings, digest
-from segue.errors import SegueError
-from segue.model import Counts, EventKind, IndexProgress
-from segue.ports import Journal, Progress
+from segue.errors import Interrupted, RetryableError, SegueError
+from segue.model import Counts, EventKind
+from segue.phases.backfill import Outcome
+from segue.ports import IndexProgress, Journal, Progress
 from segue.telemetry.logging import RUN
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ class Recorder:
         self._journal = journal
         self._by = {"run": RUN, "config": digest(settings)}
         self._note = note
+        self._may_write = True
 
     def record(self, kind: EventKind, text: str, data: Mapping[str, Any]) -> None:
-        """Add an event."""
+        """Add an event. Where this user may not, that is said once, and nothing is tried again."""
+        if not self._may_write:
+            return
         try:
             self._journal.record(kind, text, {**self._by, **data})
         except SegueError as fault:
+            self._may_write = isinstance(fault, RetryableError)
             self._note(f"not in the journal: {text} ({fault.message})")
 
 
@@ -72,6 +77,34 @@ def record(
         recorder(connection, settings, collection, note).record(kind, text, data)
 
 
+def copy_ended(recorder: Recorder, outcome: Outcome) -> None:
+    """Add how a copy came out; a command that found nothing to do leaves no event."""
+    if not outcome.ran:
+        return
+    counts = outcome.counts
+    state = "complete" if outcome.complete else "interrupted"
+    text = f"copy {state}: {counts.migrated:,} of {counts.source:,} items migrated, {counts.quarantined:,} quarantined"
+    data = {
+        "state": state,
+        **counts.as_dict(),
+        "reasons": dict(outcome.reasons),
+        "migrated_now": outcome.migrated_now,
+        "copy_seconds": round(outcome.copy_seconds, 3),
+        "seconds": round(outcome.run.seconds, 3),
+        "target": outcome.run.target.split("#")[0],
+        "target_rows": outcome.target_rows,
+        "static": outcome.static,
+        "notes": list(outcome.notes),
+    }
+    recorder.record(EventKind.COPY, text, data)
+
+
+def copy_failed(recorder: Recorder, fault: SegueError) -> None:
+    """Add that a copy stopped, and why."""
+    state = "interrupted" if isinstance(fault, Interrupted) else "failed"
+    recorder.record(EventKind.COPY, f"copy {state}: {fault.message}", {"state": state})
+
+
 class Sampled:
     """Writes into the journal how far a copy has come, now and then, and passes everything on to whoever shows it.
 
@@ -80,11 +113,13 @@ class Sampled:
     Args:
         shown: Who shows it.
         recorder: The journal.
+        how: How the copy is made, for the event of its beginning.
     """
 
-    def __init__(self, shown: Progress, recorder: Recorder) -> None:
+    def __init__(self, shown: Progress, recorder: Recorder, how: Mapping[str, Any]) -> None:
         self._shown = shown
         self._recorder = recorder
+        self._how = how
         self._mutex = threading.Lock()
         self._source = self._migrated = self._quarantined = 0
         self._sampled = 0
@@ -99,7 +134,7 @@ class Sampled:
             self._sampled, self._sampled_at = counts.migrated + counts.quarantined, time.monotonic()
         words = "resumed" if resumed else "planned"
         text = f"copy {words}: {counts.source:,} items in {ranges:,} ranges, {counts.pending:,} to go"
-        self._recorder.record(EventKind.COPY, text, {"state": words, "ranges": ranges, **counts.as_dict()})
+        self._recorder.record(EventKind.COPY, text, {"state": words, "ranges": ranges, **self._how, **counts.as_dict()})
         self._shown.planned(counts, ranges, resumed=resumed)
 
     def batch(self, worker: int, range_number: int, migrated: int, quarantined: int) -> None:
@@ -109,7 +144,9 @@ class Sampled:
             self._quarantined += quarantined
             done = self._migrated + self._quarantined
             now = time.monotonic()
-            is_due = (done - self._sampled) * MOST_SAMPLES >= max(self._source, done) and now - self._sampled_at >= SAMPLE_SECONDS
+            is_due = (done - self._sampled) * MOST_SAMPLES >= max(
+                self._source, done
+            ) and now - self._sampled_at >= SAMPLE_SECONDS
             if is_due:
                 self._sampled, self._sampled_at = done, now
             counts = Counts(max(self._source, done), self._migrated, self._quarantined)

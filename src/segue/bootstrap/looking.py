@@ -6,7 +6,9 @@ Only reads. Nothing here waits long: whoever watches looks again anyway.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from segue import bootstrap
@@ -58,17 +60,21 @@ def look_at(settings: Settings, collection: CollectionSettings, samples: list[Sa
     return Seen(collection.name, datetime.now(UTC), samples=mine, unreachable=[*unreachable, *faults], **found)
 
 
-def _look_into_neo4j(
-    settings: Settings, collection: CollectionSettings, found: dict[str, Any], unreachable: list[str]
-) -> None:
+def with_samples(seen: Seen, samples: list[Sample]) -> Seen:
+    """Return a look with other samples."""
+    return replace(seen, samples=Samples(samples).of(seen.collection))
+
+
+def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: dict[str, Any], unreachable: list[str]) -> None:
     from segue.stores.cypher import query  # noqa: PLC0415
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
     from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
+    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
     from segue.stores.neo4j_returning import Neo4jReadiness  # noqa: PLC0415
 
     with bootstrap.open_neo4j(settings, most_connect_seconds=CONNECT_SECONDS, retry_seconds=CONNECT_SECONDS) as connection:
         node = Neo4jControl(connection, collection.name)
-        marks = bootstrap.marks_of(connection, collection)
+        marks = Neo4jMarks(connection, collection.name, bootstrap.source_spec(collection))
         looks: dict[str, Callable[[], Any]] = {
             "control": node.read,
             "instances": node.instances,
@@ -87,21 +93,13 @@ def _look_into_neo4j(
             except SegueError as fault:
                 unreachable.append(f"{name}: {fault.message}")
         control = found.get("control")
-        onward = control and following(control.mode)
-        if onward is not None:
-            found["onward"] = onward
+        onward = following(control.mode) if control else None
+        if control is not None and onward is not None:
             search = settings.search
-            found["gates"] = _tried(
-                lambda: look(
-                    control,
-                    marks,
-                    onward,
-                    collection=collection.name,
-                    times=FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
-                    validated_within=settings.validation.max_age_seconds,
-                ),
-                unreachable,
-            ) or ()
+            times = FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds)
+            within = settings.validation.max_age_seconds
+            asked = partial(look, control, marks, onward, collection=collection.name, times=times, validated_within=within)
+            found |= {"onward": onward, "gates": _tried(asked, unreachable) or ()}
 
 
 def _sink(settings: Settings, collection: CollectionSettings) -> SinkSeen:

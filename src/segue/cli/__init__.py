@@ -6,13 +6,27 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import structlog
 import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox, validate
+from segue.cli import (
+    capture,
+    cleanup,
+    demo,
+    init,
+    migrate_embeddings,
+    mode,
+    monitor,
+    relay,
+    report,
+    rollback,
+    sandbox,
+    validate,
+)
 from segue.errors import SegueError
 from segue.telemetry.logging import LogLevel, choose_level, is_json
 
@@ -31,6 +45,8 @@ app.command("relay")(relay.relay)
 app.command("rollback")(rollback.rollback)
 app.command("cleanup")(cleanup.cleanup)
 app.command("validate")(validate.validate)
+app.command("monitor")(monitor.monitor)
+app.command("report")(report.report)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 
@@ -44,9 +60,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
-    log_level: LogLevel = typer.Option(
-        LogLevel.INFO, "--log-level", envvar="SEGUE_LOG_LEVEL", help="debug adds a message for every batch."
-    ),
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", envvar="SEGUE_LOG_LEVEL", help="debug adds a message for every batch.")
+    ] = LogLevel.INFO,
 ) -> None:
     del version
     choose_level(log_level)

@@ -29,8 +29,12 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process."""
+def stoppable(said: str = STOPPING) -> Iterator[Stop]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process.
+
+    Args:
+        said: What is said about the stop; nothing where there is nothing to finish.
+    """
     stop = Stop()
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -39,10 +43,10 @@ def stoppable() -> Iterator[Stop]:
             os._exit(Interrupted.exit_code)
         stop.requested = True
         stop.set()
-        if is_json():
-            structlog.get_logger().info("stopping", text=STOPPING)
-        else:
-            sys.stderr.write(f"\nstopping: {STOPPING}\n")
+        if said and is_json():
+            structlog.get_logger().info("stopping", text=said)
+        elif said:
+            sys.stderr.write(f"\nstopping: {said}\n")
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,5 +36,24 @@ MetricsPort = Annotated[
         help="Serve Prometheus metrics at /metrics on this port while it runs.",
     ),
 ]
+
+MetricsUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metrics-url",
+        help="A /metrics page to read: an instance of the application, a relay, a copy; several times for several. "
+        "In place of [monitor] urls.",
+    ),
+]
+PrometheusUrl = Annotated[
+    str | None, typer.Option("--prometheus-url", help="The Prometheus that scrapes them, asked in place of each.")
+]
+
+
+def watched(metrics_url: list[str] | None, prometheus_url: str | None) -> dict[tuple[str, str], Any]:
+    """Return what these two flags say, as `config.load` takes it; a Prometheus alone stands for every page."""
+    urls = metrics_url or ([] if prometheus_url else None)
+    return {("monitor", "urls"): urls, ("monitor", "prometheus_url"): prometheus_url}
+
 
 CONFIG_PATH = DEFAULT_PATH

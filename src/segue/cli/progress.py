@@ -160,8 +160,8 @@ class Lines:
 
     def batch(self, worker: int, range_number: int, migrated: int, quarantined: int) -> None:
         """See `Progress`."""
-        facts = {"worker": worker, "range": range_number, "migrated": migrated, "quarantined": quarantined}
-        structlog.get_logger().debug("batch", collection=self._name, **facts)
+        moved = {"worker": worker, "range": range_number, "migrated": migrated, "quarantined": quarantined}
+        structlog.get_logger().debug("batch", collection=self._name, **moved)
         self._tally.add(migrated, quarantined)
         tally = self._tally
         if self._due() or tally.done >= tally.source:

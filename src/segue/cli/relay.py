@@ -11,10 +11,12 @@ import structlog
 import typer
 
 from segue import bootstrap
+from segue.bootstrap import journaling
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Result, publish
-from segue.config import load
+from segue.config import CollectionSettings, Settings, load
+from segue.model import EventKind
 from segue.phases.relay import Step
 from segue.ports import Backlog
 from segue.telemetry.logging import LogFormat, configure
@@ -59,6 +61,8 @@ def relay(
             while thread.is_alive():
                 thread.join(0.2)
     results = [watch.result() for watch in watches.values()]
+    for name, watch in watches.items():
+        watch.record(settings, settings.chosen(name)[0], failed=bool(faults))
     data = {"verb": "relay", "status": "failed" if faults else "ok", "collections": [dict(result.data) for result in results]}
     publish(results, data, output_format, output_file)
     if faults:
@@ -98,6 +102,18 @@ class Watch:
     def note(self, text: str) -> None:
         """See `phases.relay.Watch`."""
         self._say("note", text=text)
+
+    def record(self, settings: Settings, collection: CollectionSettings, *, failed: bool) -> None:
+        """Add to the journal what it came to."""
+        text = f"a relay {'failed' if failed else 'ended'}: {self._equal:,} keys made equal, {self._backlog.dirty:,} left dirty"
+        data = {
+            "state": "failed" if failed else "ended",
+            "equal": self._equal,
+            "unknown": self._unknown,
+            "quarantined": len(self._quarantined),
+            "left": {"dirty": self._backlog.dirty, "tainted": self._backlog.tainted, "open": self._backlog.open},
+        }
+        journaling.record(settings, collection, EventKind.RELAY, text, data, self.note)
 
     def result(self) -> Result:
         """Return what it came to."""

@@ -61,7 +61,7 @@ class Histogram:
         return lower
 
     def since(self, earlier: Histogram) -> Histogram:
-        """Return what was observed after an earlier look; everything when a process began anew meanwhile, or nothing is the same."""
+        """Return what was observed after an earlier look; everything when a process began anew meanwhile."""
         had = dict(earlier.bounds)
         if any(upto < had.get(bound, 0.0) for bound, upto in self.bounds):
             return self

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from segue.migration import phase_of
 from segue.model import Event, EventKind, Histogram, Samples, StorageMode
 from segue.seen import Seen
 
 ENOUGH = 20
-"""Observations in the window looked at from which quantiles say something; with fewer, all since the processes started count."""
+"""Observations in a window from which quantiles say something; with fewer, all since the processes started count."""
 
 AT_WORK_SECONDS = 15.0
 """A copy whose records were written that lately is under way."""
@@ -153,8 +152,8 @@ def latency(histogram: Histogram, earlier: Histogram | None = None, seconds: flo
     """Return the latencies of a window where that holds enough, else of the whole histogram."""
     recent = histogram.since(earlier) if earlier is not None and seconds else histogram
     chosen, window = (recent, seconds) if earlier is not None and recent.count >= ENOUGH else (histogram, None)
-    quantiles = (chosen.quantile(share) for share in (0.5, 0.95, 0.99))
-    return Latency(round(chosen.count), chosen.mean, *quantiles, window)
+    p50, p95, p99 = (chosen.quantile(share) for share in (0.5, 0.95, 0.99))
+    return Latency(round(chosen.count), chosen.mean, p50, p95, p99, window)
 
 
 def speed_up(neo4j: Latency, milvus: Latency) -> float | None:
@@ -246,5 +245,3 @@ def _phase(seen: Seen, account: Account | None, *, is_copying: bool) -> str:
     if control.mode is StorageMode.DUAL_WRITE and control.copied is None:
         return "dual_write: writes are marked, the copy is to be made"
     return f"{control.mode}: {phase_of(control.mode).meaning}"
-
-

@@ -62,11 +62,7 @@ def ask_prometheus(url: str, since_seconds: float | None) -> tuple[list[Sample],
         window = f"[{max(60, round(since_seconds))}s]"
         # `increase` drops the name, so each is put back as a label; and of a gauge it makes no sense.
         names = _names(url)
-        grown = [
-            Sample(name, one.labels, one.value)
-            for name in names
-            for one in _queried(url, f"increase({name}{window})")
-        ]
+        grown = [Sample(name, one.labels, one.value) for name in names for one in _queried(url, f"increase({name}{window})")]
         return [*grown, *_queried(url, f'{{__name__=~"{OURS}", __name__!~"{GROWING}"}}')], []
     except SegueError as fault:
         return [], [fault.message]
