@@ -318,6 +318,15 @@ def test_beside_four_writers_and_a_relay_nothing_is_falsely_different(
             assert place.segue("validate").code == 0
             noted = told(place.segue("mode", "show", "--format", "json"))["validated"]
             assert (noted["epoch"], noted["depth"], noted["clean"], noted["rate"]) == (1, "sample", True, 1.0)
+            assert noted["digest"] == noted["sink_digest"] != "0" * 16
+            events = (
+                "MATCH (e:SegueEvent {collection: $name, kind: 'validation'}) RETURN e.text, e.data, e.version ORDER BY e.at"
+            )
+            *_, (text, data, version) = place.rows(events, name=place.collection)
+            assert text.startswith("sample: 1,")
+            assert text.endswith("nothing differs")
+            assert json.loads(data)["digests"] == {"source": noted["digest"], "sink": noted["sink_digest"]}
+            assert version
             one = row(place, "k-000300")
             upsert(place, one | {"year": 1})
             place.client.delete(place.collection, filter='id in ["k-000301"]')
