@@ -143,6 +143,8 @@ class Workplace:
             "NEO4J_PASSWORD": self.neo4j.password,
             "MILVUS_URI": self.milvus.uri,
             "MILVUS_TOKEN": self.token,
+            # What people read on a terminal, although there is none here.
+            "SEGUE_LOG_FORMAT": "text",
         }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 

@@ -95,7 +95,7 @@ def validate(
     ] = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Compare Neo4j with Milvus: a sample with a stated bound, everything, or everything but the vectors.

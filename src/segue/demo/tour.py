@@ -82,6 +82,8 @@ def take(folder: Path, console: Console) -> None:
     variables = sandbox.exports(endpoints)
     # Where commands and library look for addresses and secrets.
     os.environ.update(variables)
+    # What commands say is shown to people, but goes through files and pipes.
+    os.environ.setdefault("SEGUE_LOG_FORMAT", "text")
     graph = neo4j.GraphDatabase.driver(
         variables["NEO4J_URI"],
         auth=(variables["NEO4J_USERNAME"], variables["NEO4J_PASSWORD"]),
@@ -150,11 +152,11 @@ class Tour:
             with self._shell.relay() as relay:
                 self._switch(traffic)
                 self._outage(traffic)
-                self._console.rule("[bold]7  The editors go home, and both stores are compared")
+                self._way_back(traffic)
+                self._console.rule("[bold]8  The editors go home, and both stores are compared")
                 traffic.end_edits()
                 relay.end()
             self._proof(traffic)
-            self._way_back(traffic)
         traffic.tally.require_sound()
 
     def compare(self) -> None:
@@ -243,8 +245,8 @@ class Tour:
         )
 
     def _way_back(self, traffic: Traffic) -> None:
-        self._console.rule("[bold]8  The way back, from any mode, copies nothing")
-        self._shell.run_briefly("mode set neo4j_only", LINES)
+        self._console.rule("[bold]7  One command back, from any mode, with everybody at work")
+        self._shell.run("rollback --confirm --reason 'to show the way back'")
         returned = len(traffic.tally.searches())
         traffic.until(
             lambda tally: len(tally.searches(returned)) >= SEARCHES, PATIENCE_SECONDS, "searches after the mode was set back"
@@ -255,6 +257,7 @@ class Tour:
             message = f"{late} searches were answered by Milvus after the way back"
             raise FatalError(message)
         self._report(traffic)
+        self._say("Nothing was copied for it: Neo4j is complete in every mode. The trigger and the relay go on all the same.")
 
     def _seen(
         self, traffic: Traffic, mode: StorageMode, store: StoreName, *, unless: Callable[[], bool] = lambda: False

@@ -24,6 +24,7 @@ from segue.model.items import (
     Vectors,
 )
 from segue.model.journal import Event, EventKind, mode_changed
+from segue.model.observed import Histogram, Sample, Samples
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -65,6 +66,7 @@ __all__ = [
     "FieldType",
     "Filter",
     "Freshness",
+    "Histogram",
     "Hit",
     "Instance",
     "Item",
@@ -82,6 +84,8 @@ __all__ = [
     "Range",
     "Reason",
     "Rows",
+    "Sample",
+    "Samples",
     "Scalar",
     "Searched",
     "SourceSpec",

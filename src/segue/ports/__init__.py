@@ -31,6 +31,7 @@ from segue.ports.marking import (
     Marks,
     Standing,
 )
+from segue.ports.observing import CopySeen
 from segue.ports.reconciling import (
     Comparison,
     Counting,
@@ -74,6 +75,7 @@ __all__ = [
     "Census",
     "Comparison",
     "ControlNode",
+    "CopySeen",
     "Counting",
     "Fence",
     "IndexProgress",
