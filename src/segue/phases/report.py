@@ -314,6 +314,7 @@ def _proofs(seen: Seen, events: Sequence[Event], counts: Counts | None, overlap:
         )
         proofs.append(Proof("every item is accounted for", counts.pending == 0, evidence))
     proofs.append(_equality(seen, events))
+    proofs.append(_nearness(seen))
     if overlap.count:
         evidence = (
             f"of {round(overlap.count):,} searches asked of both, Milvus found {overlap.mean or 0:.2%} of what Neo4j found"
@@ -330,9 +331,19 @@ def _equality(seen: Seen, events: Sequence[Event]) -> Proof:
     if validated is not None:
         words = "nothing differs" if validated.clean else f"{validated.rate:.4%} equal"
         when = f"{validated.depth}, {_ago(validated.seconds_ago)} ago in epoch {validated.epoch}"
-        return Proof(what, validated.clean, f"{when}: {words}; digest {validated.digest}")
+        digests = f"digests {validated.digest} (Neo4j) and {validated.sink_digest} (Milvus)"
+        return Proof(what, validated.clean, f"{when}: {words}; {digests}")
     last = _last(events, EventKind.VALIDATION)
     return Proof(what, _went_well(last), last.text) if last else Proof(what, None, "both sides were never compared")
+
+
+def _nearness(seen: Seen) -> Proof:
+    what = "Milvus finds what is nearest (validation --search)"
+    searched = seen.control.searched if seen.control else None
+    if searched is None:
+        return Proof(what, None, "the searches of both sides were never checked")
+    recall = f"{searched.recall:.2%} against exact scores, {searched.least:.2%} were wanted; Neo4j {searched.neo4j_recall:.2%}"
+    return Proof(what, searched.good, f"{_ago(searched.seconds_ago)} ago in epoch {searched.epoch}: {recall}")
 
 
 def _left(seen: Seen, counts: Counts | None, copies: Sequence[Copying]) -> list[str]:
