@@ -116,7 +116,7 @@ def test_it_says_what_was_done_and_by_what(migrated: Migrated) -> None:
 
 
 def test_it_says_what_was_proven_overridden_and_left(migrated: Migrated) -> None:
-    """The account closes, both sides are equal, shadow reads agree; an overridden gate has its reason, what is left its command."""
+    """The account closes, both sides are equal; an overridden gate has its reason, and what is left its command."""
     data = report(migrated)
     (one,) = data["collections"]
     counts = {"source": ITEMS + 3, "migrated": ITEMS, "quarantined": 3, "pending": 0}
