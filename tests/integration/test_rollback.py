@@ -89,7 +89,7 @@ def bring(place: Workplace, mode: str) -> None:
         time.sleep(1.1)
         ends += [place.segue("mode", "set", "shadow_milvus")]
     if mode == "hybrid":
-        ends += [place.segue("mode", "set", "hybrid")]
+        ends += [place.segue("mode", "set", "hybrid", "--override", "shadow", "--reason", "a test")]
     assert [end.code for end in ends] == [0] * len(ends), [end.err for end in ends]
 
 

@@ -98,7 +98,17 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
             search = settings.search
             times = FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds)
             within = settings.validation.max_age_seconds
-            asked = partial(look, control, marks, onward, collection=collection.name, times=times, validated_within=within)
+            asked = partial(
+                look,
+                node,
+                control,
+                marks,
+                onward,
+                collection=collection.name,
+                times=times,
+                validated_within=within,
+                budget=bootstrap.budget(settings),
+            )
             found |= {"onward": onward, "gates": _tried(asked, unreachable) or ()}
 
 

@@ -37,18 +37,20 @@ from segue.model.serving import (
     Instance,
     Item,
     Opened,
-    OpenMark,
     Operator,
     Scalar,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
     Written,
 )
+from segue.model.shadowing import Budget, Observed
 
 __all__ = [
     "DIGESTS",
     "STATIC",
+    "Budget",
     "CarriedProperty",
     "Condition",
     "Control",
@@ -73,7 +75,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Metric",
-    "OpenMark",
+    "Observed",
     "Opened",
     "Operator",
     "Page",
@@ -85,6 +87,7 @@ __all__ = [
     "Sample",
     "Samples",
     "Scalar",
+    "Searched",
     "SourceSpec",
     "StorageMode",
     "StoreName",

@@ -21,7 +21,7 @@ from segue.migration import (
     highest,
     reachable,
 )
-from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.model import Budget, Control, FenceTimes, Instance, StorageMode
 from segue.ports import Capture, ControlNode, Marks, Rollout, RolloutWatch
 
 POLL_SECONDS = 0.25
@@ -115,6 +115,7 @@ class Patience:
 
 
 def look(
+    control_node: ControlNode,
     control: Control,
     marks: Marks,
     wanted: StorageMode,
@@ -122,10 +123,13 @@ def look(
     collection: str,
     times: FenceTimes,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
 ) -> list[GateSeen]:
-    """Return the gates before a mode as they are now."""
+    """Return the gates before a mode as they are now, with the control node as it was read."""
     kept = control.times if wanted.reads_milvus else times
-    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept, validated_within))
+    observed = control_node.observed()
+    standing = Standing(collection, control, marks.backlog(), kept, validated_within, observed, budget)
+    return gates_before(wanted, standing)
 
 
 def examine(
@@ -137,6 +141,7 @@ def examine(
     times: FenceTimes,
     overrides: Overrides,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -151,7 +156,16 @@ def examine(
         raise ModeRefused(message, hint=f"From here: {', '.join(reachable(control.mode))}.")
     if wanted.rank < control.mode.rank:
         return control, []
-    gates = look(control, marks, wanted, collection=collection, times=times, validated_within=validated_within)
+    gates = look(
+        control_node,
+        control,
+        marks,
+        wanted,
+        collection=collection,
+        times=times,
+        validated_within=validated_within,
+        budget=budget,
+    )
     shut = closed(gates, overrides.gates)
     if shut:
         listed = "; ".join(f"{gate.name}: {gate.evidence}" for gate in shut)
@@ -173,6 +187,7 @@ def change_mode(
     watch: Watch,
     capture: Capture | None = None,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -199,6 +214,7 @@ def change_mode(
         times=times,
         overrides=overrides,
         validated_within=validated_within,
+        budget=budget,
     )
     before = control.mode
     if wanted is not before:

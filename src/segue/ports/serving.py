@@ -19,9 +19,11 @@ from segue.model import (
     Hit,
     Instance,
     Key,
+    Observed,
     Opened,
     Page,
     Reason,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
@@ -76,12 +78,20 @@ class ControlNode(Protocol):
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
+    def searched(self, searched: Searched) -> None:
+        """Note what checking searches came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
     def renew(self, instance: Instance, seconds: float) -> Control:
-        """Register an instance, or renew it, for that long, with the epoch it acts in; return the control node."""
+        """Register an instance, or renew it, for that long, with all it says of itself; return the control node."""
         ...
 
     def leave(self, name: str) -> None:
-        """Take an instance out. Idempotent."""
+        """Take an instance out; what it observed in the present epoch goes on counting. Idempotent."""
+        ...
+
+    def observed(self) -> Observed:
+        """Return what all instances have seen of Milvus in the present epoch, those that left or lapsed among them."""
         ...
 
     def instances(self) -> list[Instance]:
@@ -249,8 +259,20 @@ class Meter(Protocol):
         """Milvus is not asked any more for a while, or is again."""
         ...
 
-    def copied(self, migrated: int, source: int) -> None:
-        """The copy has come so far."""
+    def stands(self, control: Control, instances: Sequence[Instance]) -> None:
+        """A relay sees this control node and these instances that act by it."""
+        ...
+
+    def stored(self, rows: int, indexed: int) -> None:
+        """Milvus counts so many rows, and so many in the vector index."""
+        ...
+
+    def relays(self, is_up: bool) -> None:
+        """A relay carries changes over, or waits for a store that does not answer."""
+        ...
+
+    def copied(self, migrated: int, quarantined: int, source: int, seconds_left: float | None) -> None:
+        """The copy has come so far; None when it is too early to say how long it will take."""
         ...
 
 
@@ -296,5 +318,14 @@ class NoMeter:
     def breaker(self, is_open: bool) -> None:
         """See `Meter`."""
 
-    def copied(self, migrated: int, source: int) -> None:
+    def stands(self, control: Control, instances: Sequence[Instance]) -> None:
+        """See `Meter`."""
+
+    def stored(self, rows: int, indexed: int) -> None:
+        """See `Meter`."""
+
+    def relays(self, is_up: bool) -> None:
+        """See `Meter`."""
+
+    def copied(self, migrated: int, quarantined: int, source: int, seconds_left: float | None) -> None:
         """See `Meter`."""

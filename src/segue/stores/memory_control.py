@@ -7,11 +7,23 @@ where others may come in between. Transactions of the application, a trigger and
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, EventKind, FenceTimes, Instance, StorageMode, Validated, mode_changed
+from segue.model import (
+    STATIC,
+    Control,
+    EventKind,
+    FenceTimes,
+    Instance,
+    Observed,
+    Searched,
+    StorageMode,
+    Validated,
+    mode_changed,
+)
 from segue.stores.memory_journal import MemoryJournal
 
 
@@ -44,7 +56,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
-        self._validated_at = 0.0
+        self._validated_at = self._searched_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -128,12 +140,22 @@ class MemoryControl:
                 self._control = replace(self._control, validated=validated)
                 self._validated_at = self._clock() - validated.seconds_ago
 
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        self._pause("note a search check")
+        with self._lock:
+            if self._control.epoch or self._control.copied:
+                self._control = replace(self._control, searched=searched)
+                self._searched_at = self._clock() - searched.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
         with self._lock:
             now = self._clock()
-            self._registered = {name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds}
+            self._registered = {
+                name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds or self._counts(one)
+            }
             self._registered[instance.name] = _Registered(instance, now + seconds)
             shown = self._shown()
         self._pause("renewed")
@@ -143,7 +165,21 @@ class MemoryControl:
         """See `ControlNode`."""
         self._pause("leave")
         with self._lock:
-            self._registered.pop(name, None)
+            one = self._registered.pop(name, None)
+            if one is not None and self._counts(one):
+                self._registered[name] = replace(one, until=-math.inf)
+
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        self._pause("add up what was observed")
+        with self._lock:
+            seen = [one.instance.observed for one in self._registered.values() if self._counts(one)]
+        return Observed(
+            sum(one.compared for one in seen),
+            sum(one.overlap for one in seen),
+            sum(one.answers for one in seen),
+            sum(one.failed for one in seen),
+        )
 
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
@@ -157,12 +193,17 @@ class MemoryControl:
         self._pause("list the transactions")
         return frozenset(self.open_transactions)
 
+    def _counts(self, one: _Registered) -> bool:
+        seen = one.instance.observed
+        return one.instance.observed_epoch == self._control.epoch and seen.compared + seen.answers > 0
+
     def _shown(self) -> Control:
         now = self._clock()
-        validated = self._control.validated
+        validated, searched = self._control.validated, self._control.searched
         return replace(
             self._control,
             validated=validated and replace(validated, seconds_ago=now - self._validated_at),
+            searched=searched and replace(searched, seconds_ago=now - self._searched_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, EventKind, FenceTimes, Instance, StorageMode, Validated, mode_changed
+from segue.model import (
+    STATIC,
+    Control,
+    Depth,
+    EventKind,
+    FenceTimes,
+    Instance,
+    Observed,
+    Searched,
+    StorageMode,
+    Validated,
+    mode_changed,
+)
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 from segue.stores.neo4j_journal import record
@@ -21,7 +33,9 @@ from segue.stores.neo4j_journal import record
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
-    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
+    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, c.validated_sink_digest, "
+    "timestamp() - c.validated_at, "
+    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, timestamp() - c.searched_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -32,7 +46,8 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row[:11]
+    validated, searched = row[11:18], row[18:]
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -51,11 +66,18 @@ def control_of(row: Sequence[Any]) -> Control:
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
         validated=None if validated[0] is None else _validated(*validated),
+        searched=None if searched[0] is None else _searched(*searched),
     )
 
 
-def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, milliseconds: int) -> Validated:
-    return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
+def _validated(
+    epoch: int, depth: str, clean: bool, rate: float, digest: str, sink_digest: str | None, milliseconds: int
+) -> Validated:
+    return Validated(epoch, Depth(depth), clean, rate, digest, sink_digest or "", milliseconds / 1000)
+
+
+def _searched(epoch: int, good: bool, recall: float, neo4j_recall: float, least: float, milliseconds: int) -> Searched:
+    return Searched(epoch, good, recall, neo4j_recall, least, milliseconds / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +161,22 @@ class Neo4jControl:
             "clean": validated.clean,
             "rate": validated.rate,
             "digest": validated.digest,
+            "sink_digest": validated.sink_digest,
             "milliseconds": _ms(validated.seconds_ago),
         }
         self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
+
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        values = {
+            "epoch": searched.epoch,
+            "good": searched.good,
+            "recall": searched.recall,
+            "neo4j_recall": searched.neo4j_recall,
+            "least": searched.least,
+            "milliseconds": _ms(searched.seconds_ago),
+        }
+        self._connection.write(lambda transaction: self._run(transaction, "control_searched", **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
@@ -150,6 +185,11 @@ class Neo4jControl:
             "host": instance.host,
             "own": instance.own.value if instance.own else None,
             "epoch": instance.epoch,
+            "observed_epoch": instance.observed_epoch,
+            "compared": instance.observed.compared,
+            "overlap": instance.observed.overlap,
+            "answers": instance.observed.answers,
+            "failed": instance.observed.failed,
             "milliseconds": _ms(seconds),
         }
 
@@ -163,10 +203,20 @@ class Neo4jControl:
         """See `ControlNode`."""
         self._connection.write(lambda transaction: self._run(transaction, "control_leave", name=name))
 
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        ((compared, overlap, answers, failed),) = self._connection.write(
+            lambda transaction: self._run(transaction, "control_observed")
+        )
+        return Observed(compared, float(overlap), answers, failed)
+
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
         found = self._connection.write(lambda transaction: self._run(transaction, "control_instances"))
-        return [Instance(name, host, StorageMode(own) if own else None, epoch) for name, host, own, epoch in found]
+        return [
+            Instance(name, host, StorageMode(own) if own else None, epoch, since, Observed(*observed))
+            for name, host, own, epoch, since, *observed in found
+        ]
 
     def transactions(self) -> frozenset[str]:
         """See `ControlNode`."""

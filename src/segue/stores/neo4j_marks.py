@@ -68,7 +68,7 @@ class Neo4jMarks:
     def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
         """See `Marks`."""
         found = self._connection.rows(query("marks_standing"), leader=True, collection=self._collection, keys=list(keys))
-        return {key: Standing(version, settled) for key, version, settled in found}
+        return {key: Standing(version, settled, is_open) for key, version, settled, is_open in found}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
