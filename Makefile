@@ -42,9 +42,11 @@ simulate: $(STAMP) ## the protocol under many more schedules; SEGUE_SIMULATION_S
 	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 \
 	  $(VENV)/bin/pytest -n auto --dist worksteal tests/simulation $(ARGS)
 
-chaos: $(STAMP) ## a live copy while everything fails, in 5 long rounds; SEGUE_CHAOS_ROUNDS, _SECONDS, _SEED
+chaos: $(STAMP) ## a live copy while everything fails, in 5 long rounds, and validations beside 8 writers; SEGUE_CHAOS_ROUNDS, _SECONDS, _SEED
 	@SEGUE_CHAOS_ROUNDS=$${SEGUE_CHAOS_ROUNDS:-5} SEGUE_CHAOS_SECONDS=$${SEGUE_CHAOS_SECONDS:-60} \
 	  $(VENV)/bin/pytest tests/faults/test_live_copy.py --log-level=INFO $(ARGS)
+	@SEGUE_VALIDATE_SECONDS=$${SEGUE_VALIDATE_SECONDS:-120} SEGUE_VALIDATE_WRITERS=$${SEGUE_VALIDATE_WRITERS:-8} \
+	  $(VENV)/bin/pytest tests/integration/test_validate.py -k beside_writers -s $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layer rule
 	$(VENV)/bin/ruff format --check $(CHECKED)

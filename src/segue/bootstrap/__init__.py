@@ -414,6 +414,7 @@ def open_reconcile(
     from segue.stores.milvus_rows import MilvusRows  # noqa: PLC0415
     from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
     from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
     from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
 
@@ -447,6 +448,7 @@ def open_reconcile(
             written=sink,
             marks=_marks(connection, collection),
             node=Neo4jControl(connection, collection.name),
+            journal=Neo4jJournal(connection, collection.name),
         )
         folder = None if keeps_records else opened.enter_context(TemporaryDirectory(prefix="segue-"))
         state = opened.enter_context(SqliteComparisons(settings.state.path if folder is None else Path(folder) / "state.db"))

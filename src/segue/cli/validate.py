@@ -216,7 +216,7 @@ def _validated(settings: Settings, one: CollectionSettings, wish: Wish, log_form
                 repaired, notes = reconcile.repair(plan)
                 outcome = replace(outcome, repaired=repaired, notes=[*outcome.notes, *notes])
         if outcome.complete and not wish.dry_run:
-            reconcile.record(outcome)
+            reconcile.record(outcome, threshold=wish.threshold)
         if check is not None and outcome.complete:
             searches = check.run(just_written=bool(outcome.repaired))
             if not wish.dry_run:
