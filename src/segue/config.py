@@ -330,8 +330,9 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 
 def digest(settings: Settings) -> str:
-    """Return what names these settings and no others; secrets are no part of it."""
-    return hashlib.sha256(json.dumps(shown(settings), sort_keys=True).encode()).hexdigest()[:16]
+    """Return what names these settings and no others; secrets are no part of it, nor where processes are watched."""
+    acted_by = {name: value for name, value in shown(settings).items() if name != "monitor"}
+    return hashlib.sha256(json.dumps(acted_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _without_secrets(value: Any) -> Any:
