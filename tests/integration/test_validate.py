@@ -315,15 +315,7 @@ def test_beside_writers_and_a_relay_nothing_is_falsely_different(
             assert place.segue("validate").code == 0
             noted = told(place.segue("mode", "show", "--format", "json"))["validated"]
             assert (noted["epoch"], noted["depth"], noted["clean"], noted["rate"]) == (1, "sample", True, 1.0)
-            assert noted["digest"] == noted["sink_digest"] != "0" * 16
-            events = (
-                "MATCH (e:SegueEvent {collection: $name, kind: 'validation'}) RETURN e.text, e.data, e.version ORDER BY e.at"
-            )
-            *_, (text, data, version) = place.rows(events, name=place.collection)
-            assert text.startswith("sample: 1,")
-            assert text.endswith("nothing differs")
-            assert json.loads(data)["digests"] == {"source": noted["digest"], "sink": noted["sink_digest"]}
-            assert version
+            _assert_kept(place, noted["digest"], noted["sink_digest"])
             one = row(place, "k-000300")
             upsert(place, one | {"year": 1})
             place.client.delete(place.collection, filter='id in ["k-000301"]')
@@ -342,6 +334,20 @@ def test_beside_writers_and_a_relay_nothing_is_falsely_different(
         finally:
             place.segue("capture", "remove")
             place.rows(MARKS, name=place.collection)
+
+
+def _assert_kept(place: Workplace, source: str, sink: str) -> None:
+    """The last verdict is in the journal, with the digest of each side and the version; the report says so."""
+    assert source == sink != "0" * 16
+    events = "MATCH (e:SegueEvent {collection: $name, kind: 'validation'}) RETURN e.text, e.data, e.version ORDER BY e.at"
+    *_, (text, data, version) = place.rows(events, name=place.collection)
+    assert text.startswith("sample: 1,")
+    assert text.endswith("nothing differs")
+    assert json.loads(data)["digests"] == {"source": source, "sink": sink}
+    assert version
+    report = place.segue("report", "--format", "markdown").out
+    assert f"digests {source} (Neo4j) and {sink} (Milvus)" in report
+    assert "against exact scores, 95.00% were wanted" in report
 
 
 def _validate_beside_writers(place: Workplace) -> None:

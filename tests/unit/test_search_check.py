@@ -297,7 +297,8 @@ def test_where_everything_moves_nothing_is_proven(world: World) -> None:
     for key in list(world.graph.items()):
         world.write(key, float(key[1:]) + 0.5)
     found = world.run(items=10)
-    assert (found.asked[0].unjudged, found.asked[0].milvus.judged, found.good) == (10, 0, False)
+    assert (found.asked[0].unjudged, found.asked[0].milvus.judged) == (10, 0)
+    assert (found.enough, found.good) == (False, False)
 
 
 def test_a_look_that_takes_too_long_is_no_look(world: World) -> None:
@@ -313,7 +314,8 @@ def test_a_look_that_takes_too_long_is_no_look(world: World) -> None:
     world.at_search = answer_late
     assert world.run(items=0, at=(50.0,)).asked[0].unjudged == 0
     slow = iter([10.0] * module.TRIES)
-    assert world.run(items=0, at=(50.0,)).asked[0].unjudged == 1
+    late = world.run(items=0, at=(50.0, 100.0))
+    assert (late.asked[0].unjudged, late.enough, late.good) == (1, True, False)
 
 
 def test_rows_of_a_copy_are_given_time_to_show(world: World) -> None:
@@ -364,7 +366,7 @@ def test_the_verdict_is_noted_where_milvus_did_worst(world: World) -> None:
     assert (noted.epoch, noted.good, noted.least, noted.neo4j_recall) == (1, False, 0.95, 1.0)
     assert noted.recall == found.asked[1].milvus.mean
     (event,) = world.journal.events()
-    assert (event.kind, event.data["checked"], event.data["good"]) == (EventKind.VALIDATION, "searches", False)
+    assert (event.kind, event.data["checked"], event.data["clean"]) == (EventKind.VALIDATION, "searches", False)
     assert event.data["asked"][1]["milvus"]["mean"] == noted.recall
     assert event.text.startswith(f"100 searches: Milvus finds {noted.recall:.2%} of the 5 nearest under")
     assert math.isclose(noted.seconds_ago, found.seconds, abs_tol=1e-6)

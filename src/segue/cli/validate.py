@@ -180,7 +180,7 @@ def _mismatches(name: str, compared: Compared, threshold: float) -> list[str]:
     if outcome.rate < threshold:
         rate = f"{outcome.rate:.4%} of {outcome.tally.compared:,} keys are equal, {threshold:.2%} are wanted"
         found.append(f"{name}: {rate}")
-    if searches is not None and not searches.good:
+    if searches is not None and not searches.enough:
         found.append(f"{name}: {recall.shortfall(searches)}")
     return found
 
@@ -308,7 +308,7 @@ def _result(
     if outcome.shown:
         rows = [(str(each.key), each.kind.value, each.field, each.source, each.sink) for each in outcome.shown]
         listings.append(Listing("differences, the first of them", ("key", "kind", "field", "Neo4j", "Milvus"), rows))
-    is_enough = outcome.rate >= wish.threshold and (searches is None or searches.good)
+    is_enough = outcome.rate >= wish.threshold and (searches is None or searches.enough)
     if searches is not None:
         facts[-1:-1] = recall.facts(searches)
         listings += recall.listings(searches)

@@ -39,8 +39,8 @@ TIE = 1e-6
 TRIES = 3
 """How often a question is asked when looking at its keys took too long."""
 
-MOST_UNJUDGED = 0.01
-"""Questions without a verdict, as a share of all, beyond which nothing is proven."""
+MOST_UNJUDGED = 0.05
+"""Questions without a verdict, as a share of all, beyond which nothing is called good."""
 
 SHOWN = 5
 """Questions of which it is said what Milvus missed."""
@@ -227,11 +227,14 @@ class Outcome:
         return min(self.asked, key=lambda one: one.milvus.mean)
 
     @property
+    def enough(self) -> bool:
+        """Whether Milvus found enough in what could be judged, under every filter."""
+        return all(one.milvus.mean >= self.least_recall and (one.milvus.judged > 0 or not one.unjudged) for one in self.asked)
+
+    @property
     def good(self) -> bool:
-        """Whether Milvus found enough under every filter, and hardly a question was left without a verdict."""
-        return all(
-            one.milvus.mean >= self.least_recall and one.unjudged <= MOST_UNJUDGED * self.questions for one in self.asked
-        )
+        """Whether Milvus found enough, and hardly a question was left without a verdict."""
+        return self.enough and all(one.unjudged <= MOST_UNJUDGED * self.questions for one in self.asked)
 
 
 class _Nearest:
@@ -400,12 +403,13 @@ class SearchCheck:
         )
         where = f" under {worst.form}" if worst.form else ""
         found = f"{outcome.questions:,} searches: Milvus finds {worst.milvus.mean:.2%} of the {outcome.k} nearest{where}"
-        text = f"{found}, {outcome.least_recall:.2%} are wanted: {'enough' if outcome.good else 'not enough'}"
+        text = f"{found}, {outcome.least_recall:.2%} are wanted: {'enough' if outcome.enough else 'not enough'}"
         data = {
             "checked": "searches",
             "epoch": epoch,
             "mode": outcome.control.mode.value,
-            "good": outcome.good,
+            "enough": outcome.enough,
+            "clean": outcome.good,
             "least_recall": outcome.least_recall,
             "questions": outcome.questions,
             "k": outcome.k,
