@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from segue.errors import ConfigError
 from segue.model import KeyType, Metric, PropertyType, StorageMode
@@ -365,7 +366,7 @@ def load(
     try:
         return Settings.model_validate(values)
     except ValidationError as refusal:
-        faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
+        faults = "\n".join(f"  {_place(fault['loc'])}: {_told(fault)}" for fault in refusal.errors(include_input=False))
         message = f"{path or 'the defaults'} and the environment do not make a valid configuration:\n{faults}"
         # The cause would print the rejected input, which may be a secret.
         raise ConfigError(message, hint="A flag goes before the environment, the environment before the file.") from None
@@ -399,9 +400,17 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as fault:
-        # Not the path: by mistake it may be the secret itself.
-        msg = f"{name}: the file that it names cannot be read: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
+        # Where there is no such file, what stands there may by mistake be the secret itself.
+        file = str(path) if path.exists() else "the file that it names"
+        msg = f"{name}: cannot read {file}: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
         raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
+
+
+def _told(fault: ErrorDetails) -> str:
+    # This one message repeats what was given, which by mistake may be a secret.
+    if fault["type"] != "union_tag_invalid":
+        return fault["msg"]
+    return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:
