@@ -6,6 +6,14 @@ memory implementation and on the real one (tests/contract).
 
 from __future__ import annotations
 
+from segue.ports.agent_state import (
+    AgentSink,
+    AgentSource,
+    KeyFacts,
+    ReadPiece,
+    RedisNode,
+    ScanPage,
+)
 from segue.ports.catalog import (
     Catalog,
     PropertyFound,
@@ -64,6 +72,8 @@ from segue.ports.serving import (
 
 __all__ = [
     "Ack",
+    "AgentSink",
+    "AgentSource",
     "BackfillState",
     "Backlog",
     "ByHand",
@@ -77,6 +87,7 @@ __all__ = [
     "Fence",
     "IndexProgress",
     "IndexState",
+    "KeyFacts",
     "Listing",
     "Looked",
     "Marks",
@@ -90,12 +101,15 @@ __all__ = [
     "PropertyFound",
     "RangeCompared",
     "RangeProgress",
+    "ReadPiece",
     "Readiness",
     "Reading",
     "ReconcileState",
+    "RedisNode",
     "Rollout",
     "RolloutWatch",
     "Run",
+    "ScanPage",
     "Sink",
     "SinkSide",
     "Source",

@@ -164,7 +164,6 @@ class AgentTables:
         self._postgres = postgres
         self._monthly = monthly
         self._connection: psycopg.Connection[Any] | None = None
-        self._staged: set[AgentKind] = set()
         self._partitions: set[str] = set()
 
     def close(self) -> None:
@@ -173,7 +172,6 @@ class AgentTables:
             with suppress(psycopg.Error):
                 self._connection.close()
         self._connection = None
-        self._staged.clear()
 
     def unfit(self) -> list[str]:
         """See `AgentSink`."""
@@ -237,8 +235,7 @@ class AgentTables:
     def _stage(self, connection: psycopg.Connection[Any], kind: AgentKind, rows: Sequence[AgentRow]) -> None:
         table = TABLES[kind]
         columns = _columns(table)
-        if kind not in self._staged:
-            connection.execute(sql("agentdb_stage", staged=_staged(table), columns=columns, table=table.name))
+        connection.execute(sql("agentdb_stage", staged=_staged(table), columns=columns, table=table.name))
         with connection.cursor().copy(f"COPY {_staged(table)} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(SIGNATURE)
             for start in range(0, len(rows), _ROWS_A_BLOCK):
@@ -324,10 +321,16 @@ class AgentTables:
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
         if self._connection is None:
             self._connection = self._postgres.connect()
+        connection = self._connection
         try:
             with self._postgres.translated():
-                yield self._connection
-            self._staged |= set()
+                try:
+                    yield connection
+                except psycopg.DataError:
+                    connection.rollback()
+                    raise
+        except DataError:
+            raise
         except BaseException:
             # What it left half-done is known to nobody; a new one costs milliseconds.
             self.close()

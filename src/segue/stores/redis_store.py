@@ -277,6 +277,7 @@ class RedisSource:
         yield ReadPiece(key, RedisType.LIST, (), observed, None, actual=actual)
 
     def _list_from(self, link: RedisLink, key: bytes, *, from_left: bool) -> Generator[ReadPiece, None, bool]:
+        before: list[bytes] = []
         tail: list[bytes] = []
         position, begins = 0, True
         while True:
@@ -293,15 +294,15 @@ class RedisSource:
             ends = len(found) < ELEMENTS_A_PIECE
             moved = _find(tail, found)
             if moved is None:
-                # At the old end the elements read before may be gone, and all behind them with them.
-                return ends and (not found or _is_cut(tail, found))
+                # What was read before may have been trimmed away, and all behind it with it: then nothing here is new.
+                return _is_within(found, before) if found else not link.ask("EXISTS", key)
             new = found[moved + len(tail) :]
             yield ReadPiece(key, RedisType.LIST, new, observed, expires, begins=begins, ends=ends)
             if ends:
                 return True
             begins = False
             position = start + len(found)
-            tail = found[-OVERLAP:]
+            before, tail = found, found[-OVERLAP:]
 
     def _examples(self, link: RedisLink, key: bytes, name: str) -> tuple[int, Sequence[object]]:
         asked: dict[str, tuple[Command, Command]] = {
@@ -410,9 +411,9 @@ def _find(tail: Sequence[bytes], found: Sequence[bytes]) -> int | None:
     return None
 
 
-def _is_cut(tail: Sequence[bytes], found: Sequence[bytes]) -> bool:
-    """Say whether what was found ends with the beginning of the elements read before."""
-    return any(found[-left:] == tail[:left] for left in range(min(len(tail), len(found)), 0, -1))
+def _is_within(found: Sequence[bytes], before: Sequence[bytes]) -> bool:
+    """Say whether what was found is, in this order, among what was read before."""
+    return _find(found, before) is not None
 
 
 def _version(link: RedisLink) -> int:
