@@ -27,7 +27,8 @@ from segue.model import (
     RedisType,
     RowsOf,
 )
-from segue.pipelines.agent_state import AgentCodec, Decoded, KeyRead, Occurrences
+from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.ports import ReadPiece
 
 NOW = 1_795_557_855_699_772
 EXPERIENCE = {
@@ -65,7 +66,8 @@ def listed(encoding: Encoding = Encoding.JSON, **columns: str) -> AgentCodec:
 def decoded(codec: AgentCodec, key: str | bytes, *elements: Any, seen: Occurrences | None = None, db: int = 0) -> Decoded:
     """Decode one key."""
     into = Decoded()
-    codec.decode(KeyRead(db, key.encode() if isinstance(key, str) else key, NOW, None, elements), into, seen or Occurrences())
+    piece = ReadPiece(db, key.encode() if isinstance(key, str) else key, codec.mapping.type, elements, NOW)
+    codec.decode(piece, into, seen or Occurrences())
     return into
 
 

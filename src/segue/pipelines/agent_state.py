@@ -53,31 +53,12 @@ from segue.pipelines.agent_values import (
     since_epoch,
     text,
 )
+from segue.ports import ReadPiece
 
 AGENT_CODEC_VERSION = 1
 """Goes into every content hash; a change here writes every row anew."""
 
 Values = tuple[str | bytes | float | bool | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRead:
-    """One key as it was read, or a piece of it.
-
-    Attributes:
-        db: The logical database.
-        key: The key.
-        observed_at: When, in microseconds since 1970, by Redis's clock.
-        expires_at: When it expires, in the same way; None where it does not.
-        elements: STRING, JSON, LIST, SET: bytes each. HASH: flat lists [field, value, …]. ZSET: (member, score) each. STREAM:
-            (id, flat list) each. All bytes.
-    """
-
-    db: int
-    key: bytes
-    observed_at: int
-    expires_at: int | None
-    elements: Sequence[Any]
 
 
 @dataclass(slots=True)
@@ -133,7 +114,7 @@ class AgentCodec:
         self._seed = xxhash.xxh3_64_intdigest(described)
         self._quick = _Quick.of(self._columns) if self._is_plain_json() else None
 
-    def decode(self, read: KeyRead, into: Decoded, seen: Occurrences) -> None:
+    def decode(self, read: ReadPiece, into: Decoded, seen: Occurrences) -> None:
         """Make rows of a key's elements, or quarantine them.
 
         Args:
@@ -203,29 +184,29 @@ class AgentCodec:
 
     # Elements of each type: name, identity, content hash, and values or why they are quarantined.
 
-    def _whole(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _whole(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
         for value in read.elements:
             yield "", b"", self._hash(value), self._value_row(parts, value)
 
-    def _list(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _list(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         for value in read.elements:
             name, identity = _among_equals(value, seen)
             yield name, identity, self._hash(value), self._value_row(parts, value)
 
-    def _set(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _set(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
         for member in read.elements:
             yield _shown(member), _digest(member), self._hash(member), self._member_row(parts, member, _Element(member))
 
-    def _zset(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _zset(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
         for member, score in read.elements:
             element = _Element(member, score=score)
             content = self._hash(member + b"\0" + score)
             yield _shown(member), _digest(member), content, self._member_row(parts, member, element)
 
-    def _hash_rows(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _hash_rows(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
         for flat in read.elements:
             held = zip(flat[::2], flat[1::2], strict=True)
@@ -236,13 +217,13 @@ class AgentCodec:
             for name, value in held:
                 yield _shown(name), b"f" + name, self._hash(value), self._member_row(parts, name, _Element(value))
 
-    def _stream(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _stream(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
         for id_, flat in read.elements:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             yield id_.decode(), b"i" + id_, self._hash(self._content(fields)), self._fields_row(parts, fields, id_.decode())
 
-    def _ends(self, read: KeyRead, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _ends(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         for value in read.elements:
             try:
                 document = self._document(value)
@@ -426,7 +407,7 @@ class AgentCodec:
 
 
 _Made = tuple[str, bytes, bytes, Values | UnfitError]
-_Maker = Callable[[AgentCodec, KeyRead, Mapping[str, str], Occurrences], Iterable[_Made]]
+_Maker = Callable[[AgentCodec, ReadPiece, Mapping[str, str], Occurrences], Iterable[_Made]]
 
 _MAKERS: Mapping[RedisType, _Maker] = {
     RedisType.STRING: AgentCodec._whole,  # noqa: SLF001  # the class's own table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from segue.model import AgentKind, AgentRow, RedisType
 
@@ -18,12 +18,14 @@ class RedisNode:
         db: The logical database.
         run_id: What a server's cursors are bound to; another one after every restart.
         keys: How many keys it says it has, those included that are due to expire.
+        slots: Of a cluster: which slots it serves.
     """
 
     address: str
     db: int
     run_id: str
     keys: int
+    slots: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,15 @@ class ScanPage:
     cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPiece:
-    """A key's elements, all of them or the next of many.
+class ReadPiece(NamedTuple):
+    """A key's elements, all of them or the next of many. All bytes.
 
     Attributes:
+        db: The logical database.
         key: The key.
         type: The type that it was read as; where it is of another one, `actual` says which, and there are no elements.
-        elements: As `pipelines.agent_state.KeyRead` has them.
+        elements: STRING, JSON, LIST, SET: bytes each. HASH: flat lists [field, value, …]. ZSET: (member, score) each. STREAM:
+            (id, flat list) each.
         observed_at: When, in microseconds since 1970, by Redis's clock, in one step with the reading.
         expires_at: When the key expires, in the same way.
         actual: What a key of another type is.
@@ -54,11 +57,12 @@ class ReadPiece:
         ends: Whether it is its last one.
     """
 
+    db: int
     key: bytes
     type: RedisType
-    elements: Sequence[object]
+    elements: Sequence[Any]
     observed_at: int
-    expires_at: int | None
+    expires_at: int | None = None
     actual: str | None = None
     begins: bool = True
     ends: bool = True
@@ -75,7 +79,7 @@ class KeyFacts:
         length: Elements it has, or bytes of a string.
         memory: Bytes it takes, by Redis's own account; None where that may not be asked.
         expires_in: Seconds until it expires; None where it does not.
-        examples: A few elements, in the form of `KeyRead.elements`.
+        examples: A few elements, in the form of `ReadPiece.elements`.
     """
 
     key: bytes

@@ -7,6 +7,7 @@ several slots, just after it). Sends no command that writes. Knows no mapping an
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -88,13 +89,13 @@ class RedisSource:
     def nodes(self) -> list[RedisNode]:
         """See `AgentSource`."""
         found = []
-        for address in self._servers():
+        for address, slots in self._servers():
             for db in (0,) if self._is_cluster else self._databases:
                 link = self._link(address, db)
                 held = link.info("keyspace").get(f"db{db}", "")
                 numbers = dict(pair.split("=") for pair in held.split(",") if "=" in pair)
                 self._has_expiries[str(address), db] = numbers.get("expires", "0") != "0"
-                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0"))))
+                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), slots))
         return found
 
     def scan(self, node: RedisNode, cursor: str | None, count: int) -> ScanPage:
@@ -148,7 +149,7 @@ class RedisSource:
             odd = []
             for key, value, expires in zip(group, values, expiries, strict=True):
                 if isinstance(value, bytes):
-                    yield ReadPiece(key, type_, (value,), observed, expires)
+                    yield ReadPiece(link.db, key, type_, (value,), observed, expires)
                 else:
                     link.refuse(value)
                     odd.append(key)
@@ -177,7 +178,7 @@ class RedisSource:
         for key, name in zip(keys, link.call([("TYPE", key) for key in keys]), strict=True):
             actual = name.decode() if isinstance(name, bytes) else str(name)
             if actual not in {"none", _NAMES.get(type_, type_.value)}:
-                yield ReadPiece(key, type_, (), observed, None, actual=actual)
+                yield ReadPiece(link.db, key, type_, (), observed, None, actual=actual)
 
     def _adapt(self, bytes_: int, keys: int) -> None:
         """Ask for so many keys at a time that an answer has about the target's size."""
@@ -226,7 +227,7 @@ class RedisSource:
             if is_wrong_type(reply):
                 yield from self._of_other_types(link, [key], type_, observed)
             elif reply:
-                yield ReadPiece(key, type_, _elements(type_, reply), observed, expires)
+                yield ReadPiece(link.db, key, type_, _elements(type_, reply), observed, expires)
 
     def _scanned(self, link: RedisLink, key: bytes, type_: RedisType) -> Iterator[ReadPiece]:
         cursor, begins = b"0", True
@@ -239,7 +240,7 @@ class RedisSource:
                 return
             cursor, flat = reply
             ends = cursor == b"0"
-            yield ReadPiece(key, type_, _elements(type_, flat), observed, expires, begins=begins, ends=ends)
+            yield ReadPiece(link.db, key, type_, _elements(type_, flat), observed, expires, begins=begins, ends=ends)
             if ends:
                 return
             begins = False
@@ -255,7 +256,7 @@ class RedisSource:
                 return
             ends = len(reply) < ELEMENTS_A_PIECE
             if reply:
-                yield ReadPiece(key, RedisType.STREAM, reply, observed, expires, begins=begins, ends=ends)
+                yield ReadPiece(link.db, key, RedisType.STREAM, reply, observed, expires, begins=begins, ends=ends)
             if ends:
                 return
             begins = False
@@ -274,7 +275,7 @@ class RedisSource:
                 return
         observed, _ = link.one_by_one([])
         actual = f"list of {length:,} that is pushed to and trimmed faster than it can be read"
-        yield ReadPiece(key, RedisType.LIST, (), observed, None, actual=actual)
+        yield ReadPiece(link.db, key, RedisType.LIST, (), observed, None, actual=actual)
 
     def _list_from(self, link: RedisLink, key: bytes, *, from_left: bool) -> Generator[ReadPiece, None, bool]:
         before: list[bytes] = []
@@ -297,7 +298,7 @@ class RedisSource:
                 # What was read before may have been trimmed away, and all behind it with it: then nothing here is new.
                 return _is_within(found, before) if found else not link.ask("EXISTS", key)
             new = found[moved + len(tail) :]
-            yield ReadPiece(key, RedisType.LIST, new, observed, expires, begins=begins, ends=ends)
+            yield ReadPiece(link.db, key, RedisType.LIST, new, observed, expires, begins=begins, ends=ends)
             if ends:
                 return True
             begins = False
@@ -327,19 +328,21 @@ class RedisSource:
 
     # Where the servers are.
 
-    def _servers(self) -> list[RedisAddress]:
+    def _servers(self) -> list[tuple[RedisAddress, str]]:
         link = self._first_link()
         mode = link.facts.get("redis_mode", "standalone")
         self._is_cluster = mode == "cluster"
         if mode == "sentinel":
-            return [self._watched(link)]
+            return [(self._watched(link), "")]
         if not self._is_cluster:
-            return [self._address]
+            return [(self._address, "")]
         if any(self._databases):
             message = f"Redis at {self._address} is a cluster, which has only the logical database 0"
             raise ConfigError(message, hint="Leave [redis] databases out.")
-        primaries = {(slot[2][0].decode() or self._address.host, slot[2][1]) for slot in link.ask("CLUSTER", "SLOTS")}
-        return [self._address.at(host, port) for host, port in sorted(primaries)]
+        served: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for first, last, primary, *_ in link.ask("CLUSTER", "SLOTS"):
+            served[primary[0].decode() or self._address.host, primary[1]].append(f"{first}-{last}")
+        return [(self._address.at(*at), ",".join(sorted(slots))) for at, slots in sorted(served.items())]
 
     def _first_link(self) -> RedisLink:
         try:
