@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from segue import __version__
 from segue.config import Settings
-from segue.errors import ConfigError
-from segue.model import AgentMapping
-from segue.ports import AgentSink, AgentSource
+from segue.errors import ConfigError, SegueError, StateStoreFailed
+from segue.model import AgentMapping, Counts
+from segue.ports import AgentSink, AgentSource, Progress, Run
+from segue.state import quarantine_file
+from segue.state.sqlite_agent_copies import SqliteAgentCopies
 
 if TYPE_CHECKING:
+    from segue.phases.agent_copy import AgentCopy, AgentOutcome, AgentPreview
     from segue.pipelines.agent_state import AgentCodec
     from segue.stores.postgres_store import AgentTables, Postgres
     from segue.stores.redis_connection import RedisAddress
@@ -129,3 +135,84 @@ def open_agent_stores(settings: Settings) -> Iterator[AgentStores]:
         opened.callback(source.close)
         opened.callback(sink.close)
         yield AgentStores(source, sink)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWish:
+    """What a command is asked for.
+
+    Attributes:
+        skip_history: Leave experiences out.
+        since: Leave out experiences older than that, in microseconds since 1970.
+        restart: Copy everything again instead of resuming.
+    """
+
+    skip_history: bool = False
+    since: int | None = None
+    restart: bool = False
+
+
+def preview_agent_state(settings: Settings, wish: AgentWish, progress: Progress, stop: threading.Event) -> AgentPreview:
+    """Say what a copy would do; opens no state file."""
+    with open_agent_stores(settings) as stores:
+        return _agent_copy(settings, stores, wish, progress, stop).preview()
+
+
+def migrate_agent_state(
+    settings: Settings, wish: AgentWish, progress: Progress, stop: threading.Event
+) -> tuple[AgentOutcome, Path]:
+    """Copy the agent state that is mapped; return what came of it and where its quarantine is written."""
+    with open_agent_stores(settings) as stores, SqliteAgentCopies(settings.state.path) as state:
+        copy = _agent_copy(settings, stores, wish, progress, stop)
+        try:
+            outcome = copy.run(state, restart=wish.restart)
+        except SegueError:
+            # What fails in the wake of the cause must not stand in its place.
+            with suppress(StateStoreFailed):
+                _write_agent_quarantine(settings, state)
+            raise
+        return outcome, _write_agent_quarantine(settings, state)
+
+
+def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
+    """Return the newest run with its account, None where none is recorded or the records cannot be read."""
+    from segue.phases.agent_copy import COLLECTION, total  # noqa: PLC0415
+
+    if not settings.state.path.exists():
+        return None
+    try:
+        with SqliteAgentCopies(settings.state.path) as state:
+            run = state.latest(COLLECTION)
+            return (run, total(state.progress(run))) if run else None
+    except StateStoreFailed:
+        return None
+
+
+def _agent_copy(
+    settings: Settings, stores: AgentStores, wish: AgentWish, progress: Progress, stop: threading.Event
+) -> AgentCopy:
+    from segue.phases.agent_copy import KEYS_A_PAGE, AgentCopy, AgentJob  # noqa: PLC0415
+
+    agentdb, most = settings.agentdb, settings.redis.max_ops
+    job = AgentJob(
+        codecs=agent_codecs(settings),
+        described=[one.model_dump(mode="json", exclude={"deletions"}) for one in agentdb.mappings],
+        ignore=agentdb.ignore,
+        rows_per_batch=agentdb.rows_per_batch,
+        # A page takes about a second where reading is held back.
+        keys_per_page=KEYS_A_PAGE if most is None else min(KEYS_A_PAGE, max(10, most)),
+        tool_version=__version__,
+        skip_history=wish.skip_history,
+        since=wish.since,
+        patience_seconds=settings.backfill.patience_seconds,
+    )
+    return AgentCopy(job, stores.source, stores.sink, progress, stop)
+
+
+def _write_agent_quarantine(settings: Settings, state: SqliteAgentCopies) -> Path:
+    from segue.phases.agent_copy import COLLECTION  # noqa: PLC0415
+
+    path = settings.state.path.with_name(f"quarantine-{COLLECTION}.jsonl")
+    run = state.latest(COLLECTION)
+    quarantine_file.write(path, state.quarantine(run) if run else [])
+    return path

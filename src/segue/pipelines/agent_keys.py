@@ -19,6 +19,7 @@ class KeyPattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self._pieces = parse_pattern(text)
+        self.prefix = self._pieces[0][0]
         self._expression = re.compile(_expression(self._pieces), re.DOTALL)
 
     def match(self, key: str) -> dict[str, str] | None:

@@ -7,12 +7,16 @@ memory implementation and on the real one (tests/contract).
 from __future__ import annotations
 
 from segue.ports.agent_state import (
+    AgentAdvance,
+    AgentCopyState,
     AgentSink,
     AgentSource,
     KeyFacts,
+    KindCounts,
     ReadPiece,
     RedisNode,
     ScanPage,
+    UnknownKeys,
 )
 from segue.ports.catalog import (
     Catalog,
@@ -72,6 +76,8 @@ from segue.ports.serving import (
 
 __all__ = [
     "Ack",
+    "AgentAdvance",
+    "AgentCopyState",
     "AgentSink",
     "AgentSource",
     "BackfillState",
@@ -88,6 +94,7 @@ __all__ = [
     "IndexProgress",
     "IndexState",
     "KeyFacts",
+    "KindCounts",
     "Listing",
     "Looked",
     "Marks",
@@ -117,6 +124,7 @@ __all__ = [
     "Standing",
     "Stratum",
     "Traces",
+    "UnknownKeys",
     "Vector",
     "VectorIndexFound",
     "Workers",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from segue.model import AgentKind, AgentRow, RedisType
+from segue.model import AgentKind, AgentRow, Quarantined, RedisType
+from segue.ports.copying import BackfillState, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +167,73 @@ class AgentSink(Protocol):
 
     def counts(self) -> Mapping[AgentKind, int]:
         """Return the number of rows by kind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KindCounts:
+    """What of one kind a copy came to.
+
+    Attributes:
+        keys: Keys that were read.
+        migrated: Rows that PostgreSQL acknowledged, be it by holding them already.
+        written: Of these, rows that were new or replaced older ones that differed.
+        skipped: Rows left out on request: older than `--since`.
+    """
+
+    keys: int = 0
+    migrated: int = 0
+    written: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: KindCounts) -> KindCounts:
+        """Return both together."""
+        return KindCounts(
+            self.keys + other.keys,
+            self.migrated + other.migrated,
+            self.written + other.written,
+            self.skipped + other.skipped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKeys:
+    """Keys of one shape that no mapping takes."""
+
+    keys: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAdvance:
+    """What is recorded together, once PostgreSQL has acknowledged the rows.
+
+    Attributes:
+        cursor: Where the scan goes on; None while a page is not finished.
+        done: Whether the range is.
+        quarantined: What cannot go.
+        kinds: The counts to add.
+        unknown: The unknown keys to add, by shape.
+    """
+
+    cursor: str | None
+    done: bool
+    quarantined: Sequence[Quarantined]
+    kinds: Mapping[AgentKind, KindCounts]
+    unknown: Mapping[str, UnknownKeys]
+
+
+class AgentCopyState(BackfillState, Protocol):
+    """The records of copies of agent state: runs and ranges as of any copy, a range being a node's logical database."""
+
+    def record(self, run: Run, range_number: int, advance: AgentAdvance) -> None:
+        """Record, all together or not at all. What is quarantined under the same key and element is so once."""
+        ...
+
+    def kinds(self, run: Run) -> Mapping[AgentKind, KindCounts]:
+        """Return the counts by kind."""
+        ...
+
+    def unknown(self, run: Run) -> Mapping[str, UnknownKeys]:
+        """Return the keys that no mapping takes, by shape, the most frequent first."""
         ...
