@@ -21,6 +21,7 @@ from segue.state.sqlite_agent_copies import SqliteAgentCopies
 
 if TYPE_CHECKING:
     from segue.phases.agent_copy import AgentCopy, AgentOutcome, AgentPreview
+    from segue.phases.agent_discover import KeyspaceFound
     from segue.pipelines.agent_state import AgentCodec
     from segue.stores.postgres_store import AgentTables, Postgres
     from segue.stores.redis_connection import RedisAddress
@@ -150,6 +151,17 @@ class AgentWish:
     skip_history: bool = False
     since: int | None = None
     restart: bool = False
+
+
+def keyspace(settings: Settings) -> KeyspaceFound:
+    """Look into Redis and propose mappings; see `discover_agent_state`."""
+    require_extra()
+    from segue.phases.agent_discover import discover_agent_state  # noqa: PLC0415
+
+    source = redis_source(settings)
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        return discover_agent_state(source)
 
 
 def preview_agent_state(settings: Settings, wish: AgentWish, progress: Progress, stop: threading.Event) -> AgentPreview:

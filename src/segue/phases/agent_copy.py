@@ -493,7 +493,9 @@ class Sorter:
         for key in keys:
             # What is no UTF-8 still belongs to the pattern that it fits; the codec says that it cannot go.
             text = key.decode("utf-8", "backslashreplace")
-            place = next((at for at, prefix, pattern in self._codecs if key.startswith(prefix) and pattern.match(text)), None)
+            place = next(
+                (at for at, prefix, pattern in self._codecs if key.startswith(prefix) and pattern.match(text) is not None), None
+            )
             if place is not None:
                 found[place].append(key)
             elif self._ignored is None or not self._ignored.match(text):
