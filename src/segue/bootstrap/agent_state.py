@@ -22,6 +22,7 @@ from segue.state.sqlite_agent_copies import SqliteAgentCopies
 if TYPE_CHECKING:
     from segue.phases.agent_copy import AgentCopy, AgentOutcome, AgentPreview
     from segue.phases.agent_discover import KeyspaceFound
+    from segue.phases.agent_reconcile import AgentReconcile
     from segue.pipelines.agent_state import AgentCodec
     from segue.stores.postgres_store import AgentTables, Postgres
     from segue.stores.redis_connection import RedisAddress
@@ -198,6 +199,34 @@ def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
             return (run, total(state.progress(run))) if run else None
     except StateStoreFailed:
         return None
+
+
+@contextmanager
+def open_agent_reconcile(settings: Settings, *, sample_keys: int | None, stop: threading.Event) -> Iterator[AgentReconcile]:
+    """Connect to both sides for comparing them; `sample_keys` None means everything.
+
+    Raises:
+        ConfigError: The tables are not there yet.
+    """
+    require_extra()
+    from segue.phases.agent_reconcile import AgentComparisonJob, AgentReconcile  # noqa: PLC0415
+    from segue.stores.postgres_comparison import AgentComparison  # noqa: PLC0415
+
+    agentdb = settings.agentdb
+    job = AgentComparisonJob(
+        codecs=agent_codecs(settings),
+        mirrored=[one.deletions == "mirror" for one in agentdb.mappings],
+        ignore=agentdb.ignore,
+        sample_keys=sample_keys,
+    )
+    source, sink = redis_source(settings), AgentComparison(postgres(settings), monthly=agentdb.partitions == "monthly")
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        opened.callback(sink.close)
+        if not sink.is_there():
+            message = f"schema {settings.postgres.schema_name!r} in PostgreSQL has no tables of agent state to compare with"
+            raise ConfigError(message, hint="`segue migrate-agentdb` makes them.")
+        yield AgentReconcile(job, source, sink, stop)
 
 
 def _agent_copy(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from segue.ports.agent_state import (
     AgentAdvance,
+    AgentCompared,
+    AgentComparer,
     AgentCopyState,
+    AgentDifference,
     AgentSink,
     AgentSource,
     KeyFacts,
@@ -17,6 +20,7 @@ from segue.ports.agent_state import (
     RedisNode,
     ScanPage,
     UnknownKeys,
+    UnseenRow,
 )
 from segue.ports.catalog import (
     Catalog,
@@ -77,7 +81,10 @@ from segue.ports.serving import (
 __all__ = [
     "Ack",
     "AgentAdvance",
+    "AgentCompared",
+    "AgentComparer",
     "AgentCopyState",
+    "AgentDifference",
     "AgentSink",
     "AgentSource",
     "BackfillState",
@@ -125,6 +132,7 @@ __all__ = [
     "Stratum",
     "Traces",
     "UnknownKeys",
+    "UnseenRow",
     "Vector",
     "VectorIndexFound",
     "Workers",
