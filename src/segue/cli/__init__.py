@@ -18,6 +18,7 @@ from segue.cli import (
     cleanup,
     demo,
     init,
+    migrate_agentdb,
     migrate_embeddings,
     mode,
     monitor,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)
 app.add_typer(mode.app)
 app.command("relay")(relay.relay)
