@@ -15,6 +15,7 @@
         DatabaseNotFound                the server has no database of that name
         CollectionMismatch              the Milvus collection exists with another schema
         StateStoreFailed                the tool's own records cannot be written or read
+      PreflightFailed               3   something that a migration needs is not there
       ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
@@ -102,6 +103,12 @@ class CollectionMismatch(FatalError):
 
 class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
+
+
+class PreflightFailed(SegueError):
+    """Something that a migration needs is not there; nothing was begun."""
+
+    exit_code = 3
 
 
 class ValidationMismatch(SegueError):

@@ -16,6 +16,9 @@ from segue.ports import Backlog
 VALIDATED_WITHIN_SECONDS = 86_400.0
 """How old a clean validation may be before `hybrid`, unless configured."""
 
+PREFLIGHT_WITHIN_SECONDS = 7 * 86_400.0
+"""How old a passed preflight may be before `dual_write`, unless configured."""
+
 KEPT_UP_SECONDS = 5.0
 """How long the oldest dirty key may have waited where writers go on: relays that keep up take a second."""
 
@@ -30,6 +33,7 @@ class Standing:
         backlog: What is left to do for the relays.
         times: The fence's times that the next mode will have.
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     collection: str
@@ -37,6 +41,7 @@ class Standing:
     backlog: Backlog
     times: FenceTimes
     validated_within: float = VALIDATED_WITHIN_SECONDS
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,20 @@ class GateSeen:
     holds: bool
     evidence: str
     command: str
+
+
+def _preflight(standing: Standing) -> Finding:
+    """What a migration needs was there, not long ago."""
+    last, command = standing.control.preflight, f"segue preflight --collection {standing.collection}"
+    if last is None:
+        return Finding(False, "no preflight was made", command)
+    warned = f" with {last.warnings:,} warnings" if last.passed and last.warnings else ""
+    evidence = f"the last preflight, {last.seconds_ago:,.0f} s ago, {'passed' if last.passed else 'failed'}{warned}"
+    if not last.passed:
+        return Finding(False, evidence, command)
+    if last.seconds_ago > standing.preflight_within:
+        return Finding(False, f"{evidence}; that is older than {standing.preflight_within:,.0f} s", command)
+    return Finding(True, evidence)
 
 
 def _backfill(standing: Standing) -> Finding:
@@ -146,6 +165,7 @@ def _validated_lately(standing: Standing) -> Finding:
     return finding
 
 
+PREFLIGHT = Gate("preflight", _preflight)
 BACKFILL = Gate("backfill", _backfill)
 DRAINED = Gate("drained", _drained)
 VISIBLE = Gate("visible", _visible)
@@ -172,7 +192,11 @@ class Phase:
 
 PHASES = (
     Phase(StorageMode.NEO4J_ONLY, "writes and searches go to Neo4j alone"),
-    Phase(StorageMode.DUAL_WRITE, "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches"),
+    Phase(
+        StorageMode.DUAL_WRITE,
+        "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches",
+        (PREFLIGHT,),
+    ),
     Phase(
         StorageMode.SHADOW_MILVUS,
         "Milvus answers searches, Neo4j where it cannot; a sample asks both and compares",

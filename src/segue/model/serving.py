@@ -180,6 +180,21 @@ class Validated:
 
 
 @dataclass(frozen=True, slots=True)
+class Preflighted:
+    """What the last preflight came to.
+
+    Attributes:
+        passed: Whether it found everything that a migration needs.
+        warnings: How many of its checks warned.
+        seconds_ago: How long ago that was, by the source's clock.
+    """
+
+    passed: bool
+    warnings: int
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The control node of a collection: what every instance acts by. Equal when it says the same, whenever it was looked at.
 
@@ -194,6 +209,7 @@ class Control:
         changed_seconds_ago: How long ago the mode was changed last, by the source's clock; None when it never was.
         reason: Why the mode was changed last, in words.
         validated: What comparing both sides came to last; None when they never were.
+        preflight: What the last preflight came to; None when none is noted.
     """
 
     mode: StorageMode = StorageMode.NEO4J_ONLY
@@ -205,6 +221,7 @@ class Control:
     changed_seconds_ago: float | None = field(default=None, compare=False)
     reason: str = ""
     validated: Validated | None = field(default=None, compare=False)
+    preflight: Preflighted | None = field(default=None, compare=False)
 
 
 STATIC = "static"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
 from segue.migration import (
+    PREFLIGHT_WITHIN_SECONDS,
     VALIDATED_WITHIN_SECONDS,
     GateSeen,
     Standing,
@@ -122,10 +123,11 @@ def look(
     collection: str,
     times: FenceTimes,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> list[GateSeen]:
     """Return the gates before a mode as they are now."""
     kept = control.times if wanted.reads_milvus else times
-    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept, validated_within))
+    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept, validated_within, preflight_within))
 
 
 def examine(
@@ -137,6 +139,7 @@ def examine(
     times: FenceTimes,
     overrides: Overrides,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -151,7 +154,7 @@ def examine(
         raise ModeRefused(message, hint=f"From here: {', '.join(reachable(control.mode))}.")
     if wanted.rank < control.mode.rank:
         return control, []
-    gates = look(control, marks, wanted, collection=collection, times=times, validated_within=validated_within)
+    gates = look(control, marks, wanted, collection=collection, times=times, validated_within=validated_within, preflight_within=preflight_within)
     shut = closed(gates, overrides.gates)
     if shut:
         listed = "; ".join(f"{gate.name}: {gate.evidence}" for gate in shut)
@@ -173,6 +176,7 @@ def change_mode(
     watch: Watch,
     capture: Capture | None = None,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -199,6 +203,7 @@ def change_mode(
         times=times,
         overrides=overrides,
         validated_within=validated_within,
+        preflight_within=preflight_within,
     )
     before = control.mode
     if wanted is not before:

@@ -21,6 +21,7 @@ from segue.model import (
     Key,
     Opened,
     Page,
+    Preflighted,
     Reason,
     StorageMode,
     StoreName,
@@ -70,6 +71,10 @@ class ControlNode(Protocol):
 
     def validated(self, validated: Validated) -> None:
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """Note what a preflight came to. One that passed makes the control node where there is none; one that failed does not."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

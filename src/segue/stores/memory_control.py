@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, FenceTimes, Instance, Preflighted, StorageMode, Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class MemoryControl:
         self._copied_at: float | None = None
         self._changed_at: float | None = None
         self._validated_at = 0.0
+        self._preflight_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -122,6 +123,15 @@ class MemoryControl:
                 self._control = replace(self._control, validated=validated)
                 self._validated_at = self._clock() - validated.seconds_ago
 
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        self._pause("note a preflight")
+        with self._lock:
+            now = self._control
+            if preflight.passed or now.epoch or now.copied or now.preflight:
+                self._control = replace(now, preflight=preflight)
+                self._preflight_at = self._clock() - preflight.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
@@ -153,10 +163,11 @@ class MemoryControl:
 
     def _shown(self) -> Control:
         now = self._clock()
-        validated = self._control.validated
+        validated, preflight = self._control.validated, self._control.preflight
         return replace(
             self._control,
             validated=validated and replace(validated, seconds_ago=now - self._validated_at),
+            preflight=preflight and replace(preflight, seconds_ago=now - self._preflight_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

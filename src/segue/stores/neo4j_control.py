@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Preflighted, StorageMode, Validated
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
+    "c.preflight_ok, c.preflight_warnings, timestamp() - c.preflight_at, "
     "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
@@ -30,7 +31,8 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *noted = row
+    passed, warnings, preflight_ago, *validated = noted
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -49,6 +51,7 @@ def control_of(row: Sequence[Any]) -> Control:
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
         validated=None if validated[0] is None else _validated(*validated),
+        preflight=None if passed is None else Preflighted(passed, warnings, preflight_ago / 1000),
     )
 
 
@@ -127,6 +130,12 @@ class Neo4jControl:
             "milliseconds": _ms(validated.seconds_ago),
         }
         self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        file = "control_preflight_passed" if preflight.passed else "control_preflight_failed"
+        values = {"warnings": preflight.warnings, "milliseconds": _ms(preflight.seconds_ago)}
+        self._connection.write(lambda transaction: self._run(transaction, file, **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
