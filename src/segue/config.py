@@ -112,10 +112,12 @@ class ValidateSettings(_Section):
 
     `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
     `max_age_seconds`: how old a clean validation may be when the mode becomes `hybrid`.
+    `least_recall`: the mean share of what is truly nearest that Milvus must find in a check of the searches.
     """
 
     settle_seconds: Annotated[float, Field(ge=0)] = 30.0
     max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    least_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
 
 
 class PreflightSettings(_Section):
@@ -166,6 +168,8 @@ class SearchSettings(_Section):
     `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
     and twice k where it is not given. `oversample`: how many more than wanted Neo4j's index is asked for, which raises its
     recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
+    `least_shadow_reads`, `least_overlap`, `most_failed`: see `model.Budget`; what `hybrid` asks for, and what else makes the
+    store step back from `shadow_milvus` by itself.
     """
 
     visible_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -180,6 +184,9 @@ class SearchSettings(_Section):
     ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
     oversample: Annotated[int, Field(ge=0, le=10_000)] = 0
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    least_shadow_reads: Annotated[int, Field(ge=1)] = 200
+    least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
+    most_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
@@ -247,12 +254,13 @@ class IndexSettings(_Section):
 
 
 class CollectionSettings(_Section):
-    """One vector index and the collection it becomes."""
+    """One vector index and the collection it becomes; `filters`: such as the application's, for a check of its searches."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
     preset: Literal["segue", "langchain", "llamaindex"] = "segue"
     source: SourceSettings
     index: IndexSettings = IndexSettings()
+    filters: tuple[dict[str, Any], ...] = ()
 
 
 class Settings(_Section):

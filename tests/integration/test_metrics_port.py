@@ -58,7 +58,8 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         assert found.segue("mode", "set", "dual_write").code == 0
         yield found
         found.rows(
-            "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m", name=found.collection
+            "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m",
+            name=found.collection,
         )
 
 

@@ -38,6 +38,11 @@ REGISTER = """
 MERGE (i:SegueInstance {collection: $name, name: $instance})
 SET i.host = 'pod-7', i.own = $own, i.epoch = $epoch, i.until = timestamp() + toInteger(1000 * $seconds)
 """
+SHADOWED = """
+MATCH (c:SegueControl {collection: $name})
+MERGE (i:SegueInstance {collection: $name, name: 'seen'})
+SET i.until = 0, i.observed_epoch = c.epoch, i.compared = 240, i.overlap = 228.0, i.answers = 5000, i.failed = 3
+"""
 CONTROL = "MATCH (c:SegueControl {collection: $name}) RETURN properties(c)"
 
 
@@ -57,7 +62,9 @@ def _place(neo4j: Endpoint, milvus: Endpoint, folder: Path) -> Iterator[Workplac
     with workplace(folder, neo4j, milvus) as place:
         place.configure(CONFIGURATION.format(collection=place.collection, label=place.label))
         yield place
-        place.rows("MATCH (n:SegueControl|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection)
+        place.rows(
+            "MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection
+        )
 
 
 def mode(place: Workplace, *arguments: str) -> Ended:
@@ -125,9 +132,18 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
     write(place, VALIDATED)
     eventually(lambda: all(gate["holds"] for gate in shown(place)["next"]["gates"]))
     assert shown(place)["next"]["command"] == f"segue mode set shadow_milvus --collection {place.collection}"
-    for wanted in ("shadow_milvus", "hybrid"):
-        ended = mode(place, "set", wanted)
-        assert ended.code == 0, ended.err
+    ended = mode(place, "set", "shadow_milvus")
+    assert ended.code == 0, ended.err
+    unproven = mode(place, "set", "hybrid")
+    assert unproven.code == 5
+    assert "shadow: 0 shadow reads were compared in epoch 2" in unproven.err
+    assert "shadow_rate" in unproven.err
+    write(place, SHADOWED)
+    (gate,) = (gate for gate in shown(place)["next"]["gates"] if gate["name"] == "shadow")
+    assert gate["holds"]
+    assert "240 shadow reads were compared in epoch 2: Milvus found 95.0% of what Neo4j found" in gate["evidence"]
+    ended = mode(place, "set", "hybrid")
+    assert ended.code == 0, ended.err
     assert shown(place)["next"] is None
 
     back = mode(place, "set", "neo4j_only", "--reason", "incident 7")

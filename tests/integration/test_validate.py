@@ -61,6 +61,13 @@ def upsert(place: Workplace, changed: dict[str, Any]) -> None:
     place.client.upsert(place.collection, [changed | {"vector": changed["vector"].tolist()}])
 
 
+FILTERS = """
+[[collections.filters]]
+year = { ">=" = 1960 }
+[[collections.filters]]
+tags = { contains = "t3" }
+"""
+
 PLANTED = {
     "k-000010": ("missing", ""),
     "no-such-item": ("orphaned", ""),
@@ -191,6 +198,85 @@ def test_bad_input_is_one_plain_message(copied: tuple[Workplace, Loaded]) -> Non
     assert "Configured:" in gone.err
 
 
+def searched(place: Workplace, *arguments: str) -> tuple[Ended, dict[str, Any]]:
+    """Run `segue validate --search` and return what is said of the searches as well."""
+    ended = validate(place, "--search", *arguments)
+    assert ended.out, ended.err
+    return ended, told(ended)["searches"]
+
+
+def test_both_sides_find_what_is_nearest(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
+    """After a reload, without a filter, under two of the application's, and for vectors of its own: recall and score agree."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded) + FILTERS)
+    own = np.random.default_rng(5).normal(size=(3, DIMENSION))
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(one.tolist()) for one in own) + "\n\n", encoding="utf-8")
+    ended, said = searched(place, "--queries", "20", "--query-vectors", "own.jsonl", "--reload")
+    assert ended.code == 0, ended.err
+    assert (said["questions"], said["k"], said["scored"], said["reloaded"], said["good"]) == (23, 10, ITEMS, True, True)
+    assert [one["filter"] for one in said["asked"]] == ["", '{"year": {">=": 1960}}', '{"tags": {"contains": "t3"}}']
+    for one in said["asked"]:
+        assert one["milvus"]["mean"] > 0.95, one
+        assert one["milvus"]["bound"] < one["milvus"]["mean"]
+        assert one["milvus"]["score_error"] < 1e-5, one
+        assert one["neo4j"]["score_error"] < 0.02, one
+        assert one["neo4j"]["median_seconds"] > 0
+        assert (one["milvus"]["judged"], one["unjudged"], one["empty"]) == (23, 0, 0)
+    text = place.segue("validate", "--search", "--queries", "5", "--filter", '{"year": 1950}').out
+    for words in ("recall of Milvus", "against 1,200 exact scores", '{"year": 1950}', "p95 ms", "enough"):
+        assert words in text
+
+
+def test_what_milvus_does_not_find_is_exit_4(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
+    """A fifth of the rows under a filter is taken out behind everybody's back: its recall says so, and which keys it misses."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded))
+    rows = place.client.query(
+        place.collection, filter="year < 1912 and id != ''", output_fields=["*"], limit=1_000, consistency_level="Strong"
+    )
+    gone = rows[::5]
+    try:
+        place.client.delete(place.collection, ids=[one["id"] for one in gone])
+        only = ("--queries", "30", "--filter", '{"year": {"<": 1912}}', "--threshold", "0")
+        ended, said = searched(place, *only, "--least-recall", "0.97")
+        asked = said["asked"]
+        assert (ended.code, ended.data["status"]) == (4, "failed")
+        assert "Milvus finds" in ended.err
+        assert '{"year": {"<": 1912}}' in ended.err
+        assert asked[0]["milvus"]["mean"] > 0.95
+        assert 0.6 < asked[1]["milvus"]["mean"] < 0.95
+        assert asked[1]["neo4j"]["mean"] > asked[1]["milvus"]["mean"]
+        missed = {key for poor in asked[1]["poor"] for key in poor["missed"]}
+        assert len(missed & {one["id"] for one in gone}) >= len(missed) / 2
+        assert searched(place, *only, "--least-recall", "0.5")[0].code == 0
+    finally:
+        place.client.upsert(place.collection, [one | {"vector": [float(x) for x in one["vector"]]} for one in gone])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--k", "5"), "Add --search"),
+        (("--search", "--queries", "0"), "--query-vectors FILE"),
+        (("--search", "--reload", "--dry-run"), "Leave one of them out"),
+        (("--search", "--filter", "{year: 1}"), "is no JSON"),
+        (("--search", "--filter", '{"colour": 1}'), "is no carried property"),
+        (("--search", "--query-vectors", "short.jsonl"), "short.jsonl:2 has 3 elements"),
+        (("--search", "--query-vectors", "none.jsonl"), "cannot read the vectors in none.jsonl"),
+    ],
+)
+def test_a_search_check_that_does_not_fit_is_refused(
+    copied: tuple[Workplace, Loaded], tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """Exit 2, what is wrong and what to do, before anything is compared."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded))
+    (tmp_path / "short.jsonl").write_text(f"{json.dumps([0.5] * DIMENSION)}\n[1, 2, 3]\n", encoding="utf-8")
+    ended = validate(place, *arguments)
+    assert ended.code == 2
+    assert words in ended.err
+
+
 LIVE = """\
 [milvus]
 request_timeout_seconds = 5
@@ -201,7 +287,7 @@ window_seconds = 1
 [validate]
 settle_seconds = 10
 """
-MARKS = "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
+MARKS = "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
 
 
 @pytest.mark.timeout(300)

@@ -24,7 +24,7 @@ from segue import __version__
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
+from segue.model import Budget, CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.phases.reconcile import Job as ReconcileJob
@@ -120,6 +120,8 @@ class ModeControl:
         times: The read fence's, as configured.
         prepare: Makes the constraints that a change relies on. Idempotent.
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
+        budget: What may go wrong in `shadow_milvus` before `hybrid`.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     node: ControlNode
@@ -128,6 +130,8 @@ class ModeControl:
     times: FenceTimes
     prepare: Callable[[], None]
     validated_within: float
+    budget: Budget
+    preflight_within: float
 
 
 @contextmanager
@@ -151,7 +155,15 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
             FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
             partial(prepare, connection),
             settings.validation.max_age_seconds,
+            budget(settings),
+            settings.preflight.max_age_seconds,
         )
+
+
+def budget(settings: Settings) -> Budget:
+    """Return what may go wrong while Milvus answers users."""
+    search = settings.search
+    return Budget(search.least_shadow_reads, search.least_overlap, search.most_failed)
 
 
 @contextmanager

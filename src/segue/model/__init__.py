@@ -23,6 +23,7 @@ from segue.model.items import (
     VectorIndex,
     Vectors,
 )
+from segue.model.journal import Event, EventKind, mode_changed
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -35,19 +36,21 @@ from segue.model.serving import (
     Instance,
     Item,
     Opened,
-    OpenMark,
     Operator,
     Preflighted,
     Scalar,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
     Written,
 )
+from segue.model.shadowing import Budget, Observed
 
 __all__ = [
     "DIGESTS",
     "STATIC",
+    "Budget",
     "CarriedProperty",
     "Condition",
     "Control",
@@ -55,6 +58,8 @@ __all__ = [
     "Depth",
     "Difference",
     "Encoded",
+    "Event",
+    "EventKind",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -69,7 +74,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Metric",
-    "OpenMark",
+    "Observed",
     "Opened",
     "Operator",
     "Page",
@@ -80,6 +85,7 @@ __all__ = [
     "Reason",
     "Rows",
     "Scalar",
+    "Searched",
     "SourceSpec",
     "StorageMode",
     "StoreName",
@@ -88,4 +94,5 @@ __all__ = [
     "VectorIndex",
     "Vectors",
     "Written",
+    "mode_changed",
 ]

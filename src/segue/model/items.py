@@ -57,6 +57,7 @@ class Reason(StrEnum):
     KEY_TYPE = "key_type"
     KEY_DUPLICATE = "key_duplicate"
     KEY_TOO_LONG = "key_too_long"
+    KEY_TOO_LARGE = "key_too_large"
     VALUE_MISSING = "value_missing"
     VALUE_TYPE = "value_type"
     VALUE_NOT_FINITE = "value_not_finite"

@@ -297,9 +297,9 @@ class Reconcile:
 
     def record(self, outcome: Outcome) -> None:
         """Note the verdict on the control node, where there is one."""
-        digest = f"{outcome.tally.source_digest:016x}"
+        digests = f"{outcome.tally.source_digest:016x}", f"{outcome.tally.sink_digest:016x}"
         verdict = Validated(
-            outcome.control.epoch, self._job.depth, outcome.clean, outcome.rate, digest, outcome.began_seconds_ago
+            outcome.control.epoch, self._job.depth, outcome.clean, outcome.rate, *digests, outcome.began_seconds_ago
         )
         self._sides.node.validated(verdict)
 

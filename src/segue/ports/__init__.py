@@ -23,6 +23,7 @@ from segue.ports.copying import (
     Source,
     Workers,
 )
+from segue.ports.journal import Journal
 from segue.ports.marking import (
     Backlog,
     Capture,
@@ -77,6 +78,7 @@ __all__ = [
     "Fence",
     "IndexProgress",
     "IndexState",
+    "Journal",
     "Listing",
     "Looked",
     "Marks",
