@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+import urllib.error
 import urllib.request
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.errors import ConfigError
-from segue.model import Control, StorageMode, StoreName
+from segue.model import Control, Depth, Instance, StorageMode, StoreName, Validated
 from segue.ports import Backlog, Meter
+from segue.telemetry.health import Health
 from segue.telemetry.metrics import Declared, Metrics, reference, serve
 
 NEO4J, MILVUS = StoreName.NEO4J, StoreName.MILVUS
@@ -178,9 +182,50 @@ def test_breaker_and_copy_are_told(exposed: Exposed) -> None:
     assert exposed.value("segue_breaker_open") == 1
     exposed.meter.breaker(is_open=False)
     assert exposed.value("segue_breaker_open") == 0
-    exposed.meter.copied(10, 40)
+    exposed.meter.copied(10, 1, 40, None)
     assert exposed.value("migration_migrated_items") == 10
+    assert exposed.value("migration_quarantined_items") == 1
     assert exposed.value("migration_total_items") == 40
+    assert exposed.value("migration_eta_seconds") is None
+    exposed.meter.copied(20, 1, 40, 9.5)
+    assert exposed.value("migration_eta_seconds") == 9.5
+
+
+def test_a_relay_tells_how_the_collection_stands(exposed: Exposed) -> None:
+    """The mode, who is behind its epoch, the rows, and whether it works; nothing about an instance of its own."""
+    instances = [Instance("a", "here", None, 3), Instance("b", "here", None, 2), Instance("c", "there", None, 3)]
+    exposed.meter.stands(Control(mode=HYBRID, epoch=3), instances)
+    exposed.meter.stored(100, 90)
+    exposed.meter.relays(is_up=True)
+    assert exposed.value("segue_storage_mode", scope="control") == 3
+    assert exposed.value("segue_epoch") is None
+    assert [exposed.value("segue_instances", state=state) for state in ("current", "behind")] == [2, 1]
+    assert (exposed.value("segue_milvus_rows"), exposed.value("segue_milvus_indexed_rows")) == (100, 90)
+    assert exposed.value("segue_relay_up") == 1
+    exposed.meter.relays(is_up=False)
+    assert exposed.value("segue_relay_up") == 0
+
+
+def test_the_last_verdict_is_told_and_goes_with_the_control_node(exposed: Exposed) -> None:
+    """Whoever sees the control node tells it, an instance or a relay; without a verdict nothing is shown."""
+    names = [f"migration_validation_{name}" for name in ("clean", "success_ratio", "age_seconds")]
+    verdict = Validated(epoch=1, depth=Depth.FULL, clean=True, rate=1.0, digest="0", seconds_ago=60.0)
+    exposed.meter.acts(Control(mode=SHADOW, epoch=2, validated=verdict), None, SHADOW)
+    assert [exposed.value(name) for name in names] == [1, 1, 60]
+    exposed.meter.stands(Control(mode=SHADOW, epoch=2, validated=replace(verdict, clean=False, rate=0.75)), [])
+    assert [exposed.value(name) for name in names] == [0, 0.75, 60]
+    exposed.meter.stands(Control(), [])
+    assert [exposed.value(name) for name in names] == [None, None, None]
+
+
+def test_memory_is_as_it_is_when_scraped(exposed: Exposed) -> None:
+    """It grows by what was taken in between, without anybody telling it."""
+    before = exposed.value("segue_process_memory_bytes")
+    taken = b"x" * (64 << 20)
+    after = exposed.value("segue_process_memory_bytes")
+    assert before is not None
+    assert after is not None
+    assert after - before > len(taken) / 2
 
 
 def test_latencies_have_equal_buckets(exposed: Exposed) -> None:
@@ -238,6 +283,51 @@ def test_a_registry_is_served_over_http(exposed: Exposed) -> None:
     serve(port, exposed.registry, "127.0.0.1").close()
 
 
+def test_probes_tell_stuck_parts_and_those_that_have_not_begun(exposed: Exposed) -> None:
+    """Ready when every part has worked once, also later when it waits; well until one gives no sign of life for too long."""
+    now = 0.0
+    health = Health(("films", "people"), stuck_seconds=10, clock=lambda: now)
+
+    def asked(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{served.port}{path}", timeout=5) as reply:
+                return reply.status, reply.read().decode().strip()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read().decode().strip()
+
+    with closing(serve(None, exposed.registry, "127.0.0.1", health)) as served:
+        health.works("films")
+        assert asked("/healthz") == (200, "ok")
+        assert asked("/readyz") == (503, "people: has not reached its stores yet")
+        now = 9.0
+        health.works("people")
+        assert asked("/readyz") == (200, "ok")
+        now = 11.0
+        assert asked("/healthz") == (503, "films: no sign of life for 11 s")
+        health.lives("films")
+        assert asked("/healthz") == (200, "ok")
+
+
+def test_the_last_figures_wait_for_a_scrape_that_began_after_them(exposed: Exposed) -> None:
+    """An earlier one does not count, a probe neither; nobody is waited for longer than asked, or after a stop."""
+    stop = threading.Event()
+    with closing(serve(None, exposed.registry, "127.0.0.1")) as served:
+
+        def ask(path: str) -> None:
+            urllib.request.urlopen(f"http://127.0.0.1:{served.port}{path}", timeout=5).close()
+
+        ask("/metrics")
+        ask("/healthz")
+        assert not served.await_scrape(0.2, stop)
+        later = threading.Timer(0.3, ask, ("/metrics",))
+        later.start()
+        assert served.await_scrape(30, stop)
+        later.join()
+        stop.set()
+        assert not served.await_scrape(30, stop)
+
+
 def test_other_machines_can_scrape_unless_told_otherwise(exposed: Exposed) -> None:
     """It listens at every address of this machine, so at another of loopback too."""
     with closing(serve(None, exposed.registry)) as served:
@@ -291,4 +381,7 @@ def tell_everything(meter: Meter) -> None:
     meter.backlog(BACKLOG)
     meter.acts(Control(), StorageMode.DUAL_WRITE, StorageMode.NEO4J_ONLY)
     meter.breaker(is_open=False)
-    meter.copied(1, 2)
+    meter.copied(1, 1, 2, 3.0)
+    meter.stands(Control(validated=Validated(1, Depth.FULL, clean=True, rate=1.0, digest="0", seconds_ago=1.0)), [])
+    meter.stored(1, 1)
+    meter.relays(is_up=True)

@@ -27,6 +27,7 @@ from segue.errors import ConfigError, FatalError, RetryableError, SegueError, St
 from segue.model import Budget, CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
+from segue.phases.observe import observe
 from segue.phases.reconcile import Job as ReconcileJob
 from segue.phases.reconcile import Reconcile, Sides
 from segue.phases.reconcile import Watch as ReconcileWatch
@@ -53,8 +54,21 @@ from segue.state.sqlite_comparisons import SqliteComparisons
 from segue.state.sqlite_state import SqliteState
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from segue.stores.milvus_connection import MilvusConnection
     from segue.stores.neo4j_connection import Neo4jConnection
+    from segue.telemetry.health import Health
+    from segue.telemetry.metrics import Served
+
+OBSERVE_SECONDS = 15.0
+"""Between looks at how a collection stands: as often as Prometheus usually scrapes."""
+
+OBSERVE_ENDS_SECONDS = 5.0
+"""How long a relay that ends waits for a look that hangs."""
+
+LAST_SCRAPE_SECONDS = 60.0
+"""How long a copy's last figures are shown at most: as long as the slowest usual scrape interval."""
 
 STORE_SECONDS = 2.0
 """Between tries to reach a store that a relay needs to begin."""
@@ -244,6 +258,12 @@ def preview(
         return _backfill(settings, collection, stores, progress, stop).preview()
 
 
+def prepare_collection(settings: Settings, collection: CollectionSettings, progress: Progress, stop: threading.Event) -> Layout:
+    """Make a collection as a copy would, with its index, and copy nothing."""
+    with open_stores(settings) as stores:
+        return _backfill(settings, collection, stores, progress, stop).prepare()
+
+
 def migrate(
     settings: Settings,
     collection: CollectionSettings,
@@ -298,6 +318,8 @@ def relay(
             _relay(settings, collection, watch, stop, until_drained=until_drained, meter=meter)
         except RetryableError as fault:
             watch.note(f"{fault}; trying again")
+            if meter is not None:
+                meter.relays(is_up=False)
             stop.wait(STORE_SECONDS)
         else:
             return
@@ -312,6 +334,8 @@ def _relay(
     until_drained: bool,
     meter: Meter | None,
 ) -> None:
+    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+
     with open_neo4j(settings) as connection, _open_sink(settings) as sink:
         names = sink.field_names(collection.name)
         if names is None:
@@ -331,7 +355,30 @@ def _relay(
         )
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic, meter=meter)
-        keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained, meter=meter)
+        with _observing(Neo4jControl(connection, collection.name), sink, layout, meter):
+            keep_equal(one, marks, timing, time.monotonic, stop, watch, until_drained=until_drained, meter=meter)
+
+
+@contextmanager
+def _observing(node: ControlNode, sink: Sink, layout: Layout, meter: Meter | None) -> Iterator[None]:
+    """Tell a meter now and then how the collection stands; in a thread of its own, so that no store that hangs holds it up."""
+    if meter is None or isinstance(meter, NoMeter):
+        yield
+        return
+    ended = threading.Event()
+
+    def keep_telling() -> None:
+        while not ended.is_set():
+            observe(node, sink, layout, meter)
+            ended.wait(OBSERVE_SECONDS)
+
+    thread = threading.Thread(target=keep_telling, name=f"observe-{layout.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(OBSERVE_ENDS_SECONDS)
 
 
 @contextmanager
@@ -405,28 +452,51 @@ def recorded(settings: Settings, collection: CollectionSettings) -> tuple[Run, C
         return None
 
 
-Meters = Callable[[CollectionSettings], Meter]
-"""Gives each collection its meter."""
+class Meters:
+    """Gives each collection its meter; meters that count nothing where no metrics are served."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, served: Served | None = None) -> None:
+        self._registry = registry
+        self._served = served
+
+    def __call__(self, collection: CollectionSettings) -> Meter:
+        """Return the meter of a collection."""
+        if self._registry is None:
+            return NoMeter()
+        from segue.telemetry.metrics import Metrics  # noqa: PLC0415
+
+        return Metrics(collection.name, self._registry)
+
+    def await_scrape(self, stop: threading.Event, note: Callable[[str], None]) -> None:
+        """Go on serving until somebody has seen the last figures, for `LAST_SCRAPE_SECONDS` at most."""
+        if self._served is None:
+            return
+        note(f"the last figures are shown until they are scraped, for {LAST_SCRAPE_SECONDS:.0f} s at most; Ctrl-C ends that")
+        self._served.await_scrape(LAST_SCRAPE_SECONDS, stop)
 
 
 @contextmanager
-def metered(port: int | None) -> Iterator[Meters]:
+def metered(port: int | None, health: Health | None = None) -> Iterator[Meters]:
     """Give meters whose metrics are served at /metrics on a port; without a port, meters that count nothing.
+
+    Args:
+        port: Where to listen, on every address of this machine.
+        health: What /healthz and /readyz beside it tell.
 
     Raises:
         ConfigError: The port is taken.
     """
     if port is None:
-        yield lambda _: NoMeter()
+        yield Meters()
         return
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from segue.telemetry.metrics import Metrics, serve  # noqa: PLC0415
+    from segue.telemetry.metrics import serve  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    served = serve(port, registry)
+    served = serve(port, registry, health=health)
     try:
-        yield lambda collection: Metrics(collection.name, registry)
+        yield Meters(registry, served)
     finally:
         served.close()
 

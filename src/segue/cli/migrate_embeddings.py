@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +42,9 @@ def migrate_embeddings(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing anywhere.")] = False,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", help="Make the collection and its index; copy nothing yet.")
+    ] = False,
     metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
@@ -63,24 +68,31 @@ def migrate_embeddings(
     results: list[Result] = []
     failure: SegueError | None = None
     with bootstrap.metered(metrics_port) as meters, stoppable() as stop:
-        work = _previewed(no_writers) if dry_run else _migrated(restart, no_writers, meters)
+        work = _previewed(no_writers) if dry_run else _prepared if schema_only else _migrated(restart, no_writers, meters)
         for one in chosen:
             try:
                 results.append(work(settings, one, log_format, stop))
             except SegueError as fault:
                 failure = fault
-                results += [] if dry_run else _left_off(settings, one, _status(fault))
+                results += [] if dry_run or schema_only else _left_off(settings, one, _status(fault))
                 break
             if stop.is_set():
                 break
-    if stop.requested and isinstance(failure, RetryableError):
-        failure = None
-    publish(results, _data(results, failure, stopped=stop.requested), output_format, output_file)
+        interrupted = stop.requested
+        if interrupted and isinstance(failure, RetryableError):
+            failure = None
+        publish(results, _data(results, failure, stopped=interrupted), output_format, output_file)
+        if failure is None and not interrupted and not dry_run and not schema_only:
+            meters.await_scrape(stop, _note)
     if failure is not None:
         raise failure
-    if stop.requested and not dry_run:
+    if interrupted and not dry_run:
         message = "interrupted; everything acknowledged is recorded"
         raise Interrupted(message, hint=f"The same command resumes: segue {VERB}")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"metrics: {text}\n")
 
 
 Work = Callable[[Settings, CollectionSettings, LogFormat, threading.Event], Result]
@@ -96,6 +108,25 @@ def _migrated(restart: bool, no_writers: bool, meters: bootstrap.Meters) -> Work
         return _outcome_result(one, outcome, quarantine)
 
     return work
+
+
+def _prepared(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
+    began = time.monotonic()
+    with shown(one.name, log_format) as progress:
+        layout = bootstrap.prepare_collection(settings, one, progress, stop)
+    facts = [
+        ("index", f"{layout.index.kind} {layout.index.metric} {_params(layout)}".rstrip()),
+        ("fields", ", ".join(field.name for field in layout.fields)),
+    ]
+    data = {
+        "name": one.name,
+        "status": "ok",
+        "seconds": round(time.monotonic() - began, 3),
+        "counts": dict.fromkeys(("source", "migrated", "quarantined", "pending"), 0),
+        "schema_only": True,
+        "index": {"kind": layout.index.kind, "metric": layout.index.metric, "params": dict(layout.index.params)},
+    }
+    return Result(title=f"{one.name}: the collection is there, nothing is copied", facts=facts, data=data)
 
 
 def _previewed(no_writers: bool) -> Work:

@@ -65,12 +65,18 @@ class Tally:
             return (self.done - before) / max(time.monotonic() - since, 0.001)
 
     @property
+    def seconds_left(self) -> float | None:
+        """Time left at the present rate; None while there is no rate."""
+        rate = self.rate
+        if self.source == self.done:
+            return 0.0
+        return (self.source - self.done) / rate if rate > 0 else None
+
+    @property
     def left(self) -> str:
         """Time left at the present rate, as H:MM:SS."""
-        rate = self.rate
-        if rate <= 0:
-            return "-:--:--"
-        return str(timedelta(seconds=round((self.source - self.done) / rate)))
+        seconds = self.seconds_left
+        return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 class Said:
@@ -204,30 +210,35 @@ class Metered:
     def __init__(self, shown: ProgressPort, meter: Meter) -> None:
         self._meter = meter
         self._mutex = threading.Lock()
-        self._migrated = self._seen = self._source = 0
+        self._tally = Tally()
         # What concerns no meter goes straight on.
         self.working = shown.working
-        self.indexing = shown.indexing
         self.note = shown.note
         self._shown = shown
 
     def planned(self, counts: Counts, ranges: int, *, resumed: bool) -> None:
         """See `Progress`."""
         with self._mutex:
-            self._migrated, self._source = counts.migrated, counts.source
-            self._seen = counts.migrated + counts.quarantined
-            self._meter.copied(self._migrated, self._source)
+            self._tally.begin(counts)
+            self._tell()
         self._shown.planned(counts, ranges, resumed=resumed)
 
     def batch(self, worker: int, range_number: int, migrated: int, quarantined: int) -> None:
         """See `Progress`."""
+        # Told in the order of the counts, or an older one might stay as the last.
         with self._mutex:
-            self._migrated += migrated
-            self._seen += migrated + quarantined
-            # The source grows while it is copied.
-            self._source = max(self._source, self._seen)
-            self._meter.copied(self._migrated, self._source)
+            self._tally.add(migrated, quarantined)
+            self._tell()
         self._shown.batch(worker, range_number, migrated, quarantined)
+
+    def indexing(self, index: IndexProgress) -> None:
+        """See `Progress`."""
+        self._meter.stored(index.total, index.indexed)
+        self._shown.indexing(index)
+
+    def _tell(self) -> None:
+        tally = self._tally
+        self._meter.copied(tally.done - tally.quarantined, tally.quarantined, tally.source, tally.seconds_left)
 
 
 def _plain(value: object) -> str:

@@ -17,6 +17,7 @@ from segue.cli.output import Format, Result, publish
 from segue.config import load
 from segue.phases.relay import Step
 from segue.ports import Backlog
+from segue.telemetry.health import Health
 from segue.telemetry.logging import LogFormat, configure
 
 LINE_SECONDS = 5.0
@@ -39,9 +40,11 @@ def relay(
     """
     configure(log_format)
     settings = load(config)
-    watches = {one.name: Watch(one.name, log_format) for one in settings.chosen(collection)}
+    chosen = settings.chosen(collection)
+    health = Health(one.name for one in chosen)
+    watches = {one.name: Watch(one.name, log_format, health) for one in chosen}
     faults: list[BaseException] = []
-    with bootstrap.metered(metrics_port) as meters, stoppable() as stop:
+    with bootstrap.metered(metrics_port, health) as meters, stoppable() as stop:
 
         def keep(name: str) -> None:
             one = settings.chosen(name)[0]
@@ -66,10 +69,11 @@ def relay(
 
 
 class Watch:
-    """What a relay did, counted, and told every few seconds on stderr."""
+    """What a relay did, counted, and told every few seconds on stderr; every turn of its loop is a sign of life."""
 
-    def __init__(self, name: str, log_format: LogFormat) -> None:
+    def __init__(self, name: str, log_format: LogFormat, health: Health) -> None:
         self._name = name
+        self._health = health
         self._json = log_format is LogFormat.JSON
         self._told_at = 0.0
         self._backlog = Backlog(0, 0, 0, 0.0)
@@ -78,6 +82,7 @@ class Watch:
 
     def step(self, step: Step) -> None:
         """See `phases.relay.Watch`."""
+        self._health.works(self._name)
         self._equal += step.equal
         self._unknown += step.unknown
         for row in step.quarantined:
@@ -94,6 +99,7 @@ class Watch:
 
     def note(self, text: str) -> None:
         """See `phases.relay.Watch`."""
+        self._health.lives(self._name)
         self._say("note", text=text)
 
     def result(self) -> Result:

@@ -14,7 +14,7 @@ from segue.errors import FatalError, Interrupted
 
 app = typer.Typer(
     name="sandbox",
-    help="Throwaway real servers on loopback: Neo4j, Milvus, Redis, PostgreSQL.",
+    help="Throwaway real servers on loopback: Neo4j, Milvus, Redis, PostgreSQL, Prometheus.",
     no_args_is_help=True,
 )
 

@@ -198,6 +198,17 @@ class Backfill:
         sampled = len(quarantined) + sum(len(encoded.rows) for encoded in sample)
         return Preview(census, layout, exists, len(ranges), sampled, dict(reasons.most_common()), quarantined[:20], notes)
 
+    def prepare(self) -> Layout:
+        """Make the collection and begin its index, and copy nothing; `run` finds both. Idempotent."""
+        census = self._source.census(self._job.spec)
+        spec, notes = settled(self._job.spec, census)
+        for note in notes:
+            self._progress.note(note)
+        layout = self._job.lay_out(spec)
+        self._patiently(lambda: self._sink.create(layout))
+        self._patiently(lambda: self._sink.index(layout))
+        return layout
+
     def run(self, state: BackfillState, *, restart: bool = False) -> Outcome:
         """Copy everything, or go on where the last run of this collection stopped.
 

@@ -123,6 +123,11 @@ class Relay:
         self._parts: frozenset[int] = frozenset()
         self._held_until = 0.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether the sink is only tried now and then, because it does not answer."""
+        return self._breaker.is_open
+
     def hold(self) -> frozenset[int]:
         """Take, renew or give up partitions; to be called more often than a lease lasts. Return those held."""
         # Measured from before the call, so that this clock never holds the lease longer than the source's does.
@@ -263,16 +268,19 @@ def keep_equal(
                 relay.prune()
                 prune_at = clock() + PRUNE_SECONDS
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS) if step.unknown else 0.0
+            meter.relays(is_up=not relay.waits)
         except RetryableError as fault:
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
             watch.note(f"{fault}; trying again")
             meter.failed(StoreName.NEO4J, "relay", type(fault).__name__)
+            meter.relays(is_up=False)
             step = Step()
         stop.wait(pause or (0.0 if step.taken else IDLE_SECONDS))
     if stop.is_set():
         with suppress(RetryableError):
             _drain(relay, timing, clock, watch)
             told()
+    meter.relays(is_up=False)
     # A source that is away gives the partitions to others when the lease has run out.
     with suppress(RetryableError):
         relay.leave()

@@ -264,8 +264,20 @@ class Meter(Protocol):
         """Milvus is not asked any more for a while, or is again."""
         ...
 
-    def copied(self, migrated: int, source: int) -> None:
-        """The copy has come so far."""
+    def stands(self, control: Control, instances: Sequence[Instance]) -> None:
+        """A relay sees this control node and these instances that act by it."""
+        ...
+
+    def stored(self, rows: int, indexed: int) -> None:
+        """Milvus counts so many rows, and so many in the vector index."""
+        ...
+
+    def relays(self, is_up: bool) -> None:
+        """A relay carries changes over, or waits for a store that does not answer."""
+        ...
+
+    def copied(self, migrated: int, quarantined: int, source: int, seconds_left: float | None) -> None:
+        """The copy has come so far; None when it is too early to say how long it will take."""
         ...
 
 
@@ -311,5 +323,14 @@ class NoMeter:
     def breaker(self, is_open: bool) -> None:
         """See `Meter`."""
 
-    def copied(self, migrated: int, source: int) -> None:
+    def stands(self, control: Control, instances: Sequence[Instance]) -> None:
+        """See `Meter`."""
+
+    def stored(self, rows: int, indexed: int) -> None:
+        """See `Meter`."""
+
+    def relays(self, is_up: bool) -> None:
+        """See `Meter`."""
+
+    def copied(self, migrated: int, quarantined: int, source: int, seconds_left: float | None) -> None:
         """See `Meter`."""

@@ -16,7 +16,7 @@ class Endpoint:
     """One server of the sandbox: how to reach it and which process it is.
 
     Args:
-        service: `neo4j-5.26`, `neo4j-2026`, `milvus`, `redis` or `postgres`.
+        service: `neo4j-5.26`, `neo4j-2026`, `milvus`, `redis`, `postgres` or `prometheus`.
         version: The server's own version.
         uri: Address without credentials.
         username: The user that `password` belongs to.
@@ -53,6 +53,8 @@ def exports(endpoints: Mapping[str, Endpoint]) -> dict[str, str]:
         names["REDIS_URL"] = _with_credentials(redis)
     if postgres := endpoints.get("postgres"):
         names["DATABASE_URL"] = _with_credentials(postgres)
+    if prometheus := endpoints.get("prometheus"):
+        names["PROMETHEUS_URL"] = prometheus.uri
     return names
 
 

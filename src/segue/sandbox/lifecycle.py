@@ -21,12 +21,14 @@ from segue.sandbox.milvus_server import MilvusServer
 from segue.sandbox.neo4j_server import NEO4J_5, NEO4J_2026
 from segue.sandbox.postgres_server import PostgresServer
 from segue.sandbox.processes import end, free_ports, is_alive, is_free, locked, log_ending, spawn
+from segue.sandbox.prometheus_server import PrometheusServer
 from segue.sandbox.redis_server import RedisServer
 from segue.sandbox.server import Server
 from segue.sandbox.settings import sandbox_root
 
 _SERVERS: dict[str, Server] = {
-    server.service: server for server in (NEO4J_2026, NEO4J_5, MilvusServer(), RedisServer(), PostgresServer())
+    server.service: server
+    for server in (NEO4J_2026, NEO4J_5, MilvusServer(), RedisServer(), PostgresServer(), PrometheusServer())
 }
 _ALIAS = "neo4j"
 SERVICES = (_ALIAS, *_SERVERS)

@@ -9,20 +9,24 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+import psutil
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from segue.errors import ConfigError
-from segue.model import Control, Fallback, Reason, StorageMode, StoreName
+from segue.model import Control, Fallback, Instance, Reason, StorageMode, StoreName, Validated
 from segue.ports import Backlog
+from segue.telemetry.health import Health
 
 LATENCY_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
 """One set of bounds for whoever answers, or their quantiles could not be compared."""
@@ -32,6 +36,8 @@ OVERLAPS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 SCORE_ERRORS = (1e-6, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 1)
 
 MODES_IN_WORDS = ", ".join(f"{mode.rank} {mode}" for mode in StorageMode)
+
+POLL_SECONDS = 0.1
 
 EVERY_INTERFACE = "0.0.0.0"  # noqa: S104  # Prometheus scrapes from another machine, and a metric holds no secret
 
@@ -60,12 +66,30 @@ class Declared:
 
     def __init__(self) -> None:
         self._metrics: list[MetricWrapperBase] = []
+        self._collections: frozenset[str] = frozenset()
+        self._process = psutil.Process()
         self.described: list[Described] = []
 
         self.migrated_items = self._gauge(
             "migration_migrated_items", "Items copied so far; goes back when a copy is started over."
         )
         self.total_items = self._gauge("migration_total_items", "Items there are to copy.")
+        self.quarantined_items = self._gauge(
+            "migration_quarantined_items", "Items the copy has set aside so far, because they cannot be migrated as they are."
+        )
+        self.eta = self._gauge(
+            "migration_eta_seconds", "Seconds until everything is copied, at the pace of the last 15 s; 0 when it is."
+        )
+        self.validation_clean = self._gauge(
+            "migration_validation_clean",
+            "1 when the last comparison of both sides found everything equal, or made it so, else 0.",
+        )
+        self.validation_ratio = self._gauge(
+            "migration_validation_success_ratio", "Share (0 to 1) of the keys compared last that are equal."
+        )
+        self.validation_age = self._gauge(
+            "migration_validation_age_seconds", "Seconds since the last comparison of both sides began."
+        )
 
         self.neo4j_search_latency = self._histogram(
             "neo4j_search_latency_ms",
@@ -114,6 +138,15 @@ class Declared:
             "dual_write_quarantined_total", "Changed items that cannot go to Milvus, which holds no row of them.", "reason"
         )
 
+        self.relay_up = self._gauge(
+            "segue_relay_up", "1 while this relay carries changes over, 0 while it waits for a store that does not answer."
+        )
+        self.milvus_rows = self._gauge("segue_milvus_rows", "Rows in Milvus's collection, counted by Milvus.")
+        self.milvus_indexed_rows = self._gauge(
+            "segue_milvus_indexed_rows",
+            "Rows in its vector index as Milvus counts them: those replaced or deleted too, until they are compacted.",
+        )
+
         self.fence_open_marks = self._gauge("segue_fence_open_marks", "Open marks at the last read of the fence.")
         self.fence_overlaid = self._counter(
             "segue_fence_overlaid_items_total", "Items that stood in for rows of Milvus, because their marks were open."
@@ -143,9 +176,21 @@ class Declared:
             "scope",
         )
         self.epoch = self._gauge("segue_epoch", "Epoch this instance acts in; grows by one with every mode change.")
+        self.instances = self._gauge(
+            "segue_instances",
+            "Registered instances of the application as a relay sees them: current (act in the newest epoch), behind (do not).",
+            "state",
+        )
+        self.memory = self._gauge(
+            "segue_process_memory_bytes",
+            "Resident memory of this process, in bytes; the same under each collection it works for.",
+        )
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its values, for a registry."""
+        used = self._process.memory_info().rss
+        for collection in self._collections:
+            self.memory.labels(collection).set(used)
         for metric in self._metrics:
             yield from metric.collect()
 
@@ -159,6 +204,7 @@ class Declared:
 
         A gauge appears when it is told something: nothing known is not zero.
         """
+        self._collections |= {collection}
         for mode in StorageMode:
             self.neo4j_search_latency.labels(collection, mode)
             for store in StoreName if mode.reads_milvus else (StoreName.NEO4J,):
@@ -231,7 +277,7 @@ class Metrics:
         self._collection = collection
         self._on = declare(registry)
         self._on.begin_at_zero(collection)
-        self._has_own = False
+        self._has_own = self._has_verdict = False
 
     def asked(self, store: StoreName, mode: StorageMode, seconds: float) -> None:
         """See `ports.Meter`."""
@@ -299,28 +345,71 @@ class Metrics:
                 mode.remove(self._collection, "own")
         self._has_own = own is not None
         self._on.epoch.labels(self._collection).set(control.epoch)
+        self._compared_last(control.validated)
+
+    def stands(self, control: Control, instances: Sequence[Instance]) -> None:
+        """See `ports.Meter`."""
+        self._on.storage_mode.labels(self._collection, "control").set(control.mode.rank)
+        behind = sum(instance.epoch < control.epoch for instance in instances)
+        self._on.instances.labels(self._collection, "current").set(len(instances) - behind)
+        self._on.instances.labels(self._collection, "behind").set(behind)
+        self._compared_last(control.validated)
+
+    def stored(self, rows: int, indexed: int) -> None:
+        """See `ports.Meter`."""
+        self._on.milvus_rows.labels(self._collection).set(rows)
+        self._on.milvus_indexed_rows.labels(self._collection).set(indexed)
+
+    def relays(self, is_up: bool) -> None:
+        """See `ports.Meter`."""
+        self._on.relay_up.labels(self._collection).set(is_up)
 
     def breaker(self, is_open: bool) -> None:
         """See `ports.Meter`."""
         self._on.breaker_open.labels(self._collection).set(is_open)
 
-    def copied(self, migrated: int, source: int) -> None:
+    def copied(self, migrated: int, quarantined: int, source: int, seconds_left: float | None) -> None:
         """See `ports.Meter`."""
         self._on.migrated_items.labels(self._collection).set(migrated)
+        self._on.quarantined_items.labels(self._collection).set(quarantined)
         self._on.total_items.labels(self._collection).set(source)
+        if seconds_left is not None:
+            self._on.eta.labels(self._collection).set(seconds_left)
+
+    def _compared_last(self, verdict: Validated | None) -> None:
+        gauges = (self._on.validation_clean, self._on.validation_ratio, self._on.validation_age)
+        if verdict is not None:
+            for gauge, value in zip(gauges, (verdict.clean, verdict.rate, verdict.seconds_ago), strict=True):
+                gauge.labels(self._collection).set(value)
+        elif self._has_verdict:
+            for gauge in gauges:
+                with suppress(KeyError):
+                    gauge.remove(self._collection)
+        self._has_verdict = verdict is not None
 
 
 class Served:
     """A registry served over HTTP, by threads that do not keep the process alive."""
 
-    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
+    def __init__(self, server: WSGIServer, thread: threading.Thread, metrics: WSGIApplication, health: Health) -> None:
         self._server = server
         self._thread = thread
+        self._health = health
+        self._scraped = 0.0
+        self._metrics = metrics
+        server.set_app(self._answer)
 
     @property
     def port(self) -> int:
         """Where it listens."""
         return self._server.server_port
+
+    def await_scrape(self, seconds: float, stop: threading.Event) -> bool:
+        """Wait until the metrics as they are now were scraped, for so long at most; say whether they were."""
+        now = time.monotonic()
+        while self._scraped < now and time.monotonic() < now + seconds and not stop.wait(POLL_SECONDS):
+            pass
+        return self._scraped >= now
 
     def close(self) -> None:
         """Stop listening; the port is free afterwards."""
@@ -328,14 +417,30 @@ class Served:
         self._server.server_close()
         self._thread.join()
 
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if (question := PROBES.get(environ["PATH_INFO"])) is None:
+            began = time.monotonic()
+            body = self._metrics(environ, start_response)
+            self._scraped = max(self._scraped, began)
+            return body
+        missing = question(self._health)
+        start_response("503 Service Unavailable" if missing else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+        return [("\n".join(missing or ["ok"]) + "\n").encode()]
 
-def serve(port: int | None, registry: CollectorRegistry, address: str = EVERY_INTERFACE) -> Served:
-    """Serve a registry at `/metrics`, in plain HTTP without a password, as exporters do.
+
+PROBES: Mapping[str, Callable[[Health], Sequence[str]]] = {"/healthz": Health.stuck, "/readyz": Health.not_ready}
+
+
+def serve(
+    port: int | None, registry: CollectorRegistry, address: str = EVERY_INTERFACE, health: Health | None = None
+) -> Served:
+    """Serve a registry at `/metrics`, in plain HTTP without a password, as exporters do; beside it `/healthz` and `/readyz`.
 
     Args:
         port: None takes any free one.
         registry: What is served.
         address: Where to listen.
+        health: What the probes ask; without it they find everything well while the process runs.
 
     Raises:
         ConfigError: Nothing can listen there; the port may be taken.
@@ -349,7 +454,7 @@ def serve(port: int | None, registry: CollectorRegistry, address: str = EVERY_IN
             message = f"metrics cannot be served at {address}:{port}: the port is taken"
             hint = "Choose another port, or stop whoever listens there (perhaps an older run of the same command)."
         raise ConfigError(message, hint=hint) from fault
-    return Served(server, thread)
+    return Served(server, thread, make_wsgi_app(registry), health or Health(()))
 
 
 def reference() -> str:
