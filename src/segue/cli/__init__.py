@@ -11,7 +11,19 @@ import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox, validate
+from segue.cli import (
+    capture,
+    cleanup,
+    demo,
+    init,
+    migrate_agentdb,
+    migrate_embeddings,
+    mode,
+    relay,
+    rollback,
+    sandbox,
+    validate,
+)
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -23,6 +35,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)
 app.add_typer(mode.app)
 app.command("relay")(relay.relay)

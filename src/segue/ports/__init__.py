@@ -6,6 +6,18 @@ memory implementation and on the real one (tests/contract).
 
 from __future__ import annotations
 
+from segue.ports.agent_state import (
+    AgentAdvance,
+    AgentCopyState,
+    AgentSink,
+    AgentSource,
+    KeyFacts,
+    KindCounts,
+    ReadPiece,
+    RedisNode,
+    ScanPage,
+    UnknownKeys,
+)
 from segue.ports.catalog import (
     Catalog,
     PropertyFound,
@@ -65,6 +77,10 @@ from segue.ports.serving import (
 
 __all__ = [
     "Ack",
+    "AgentAdvance",
+    "AgentCopyState",
+    "AgentSink",
+    "AgentSource",
     "BackfillState",
     "Backlog",
     "ByHand",
@@ -79,6 +95,8 @@ __all__ = [
     "IndexProgress",
     "IndexState",
     "Journal",
+    "KeyFacts",
+    "KindCounts",
     "Listing",
     "Looked",
     "Marks",
@@ -92,12 +110,15 @@ __all__ = [
     "PropertyFound",
     "RangeCompared",
     "RangeProgress",
+    "ReadPiece",
     "Readiness",
     "Reading",
     "ReconcileState",
+    "RedisNode",
     "Rollout",
     "RolloutWatch",
     "Run",
+    "ScanPage",
     "Sink",
     "SinkSide",
     "Source",
@@ -105,6 +126,7 @@ __all__ = [
     "Standing",
     "Stratum",
     "Traces",
+    "UnknownKeys",
     "Vector",
     "VectorIndexFound",
     "Workers",
