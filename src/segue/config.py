@@ -274,8 +274,9 @@ class PreflightSettings(_Section):
 
     `max_age_seconds`: how old a passed preflight may be when the mode becomes `dual_write`.
     `replication`: how many copies of each byte Milvus's object storage keeps.
-    `disk_path`: a path on the volume that holds Milvus's data, where this machine has it; `disk_free_gib`: how much is free there,
-    where only its operator knows. `query_memory_gib`: the memory free for collections on all query nodes, where Milvus does not say.
+    `disk_path`: a path on the volume that holds Milvus's data, where this machine has it; `disk_free_gib`: how much is free
+    there, where only its operator knows. `query_memory_gib`: the memory free for collections on all query nodes, where Milvus
+    does not say.
     `inventory_seconds`: how long items are read for the inventory; `probe_seconds`: how long a probe of the copy runs.
     """
 

@@ -179,6 +179,8 @@ def _validated_lately(standing: Standing) -> Finding:
 
 
 PREFLIGHT = Gate("preflight", _preflight)
+
+
 def _shadowed(standing: Standing) -> Finding:
     """Users' searches of this epoch were asked of both sides often enough, and Milvus did well enough."""
     seen, budget = standing.observed, standing.budget

@@ -19,6 +19,7 @@ from segue.cli import (
     migrate_agentdb,
     migrate_embeddings,
     mode,
+    preflight,
     relay,
     rollback,
     sandbox,
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(init.init)
+app.command("preflight")(preflight.preflight)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
 app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)

@@ -153,7 +153,6 @@ class Node:
         role: "querynode" and the like.
         cores: How many processors it has.
         memory_bytes, memory_used_bytes: Its memory, and how much of it is taken.
-        disk_bytes, disk_used_bytes: Its own disk, which is not that of the object storage.
         cpu_percent: How busy it is.
     """
 
@@ -161,8 +160,6 @@ class Node:
     cores: int = 0
     memory_bytes: int = 0
     memory_used_bytes: int = 0
-    disk_bytes: int = 0
-    disk_used_bytes: int = 0
     cpu_percent: float = 0.0
 
 
@@ -186,8 +183,29 @@ class SinkServer(Server, Protocol):
         ...
 
     def privileges(self, collection: str) -> frozenset[str] | None:
-        """Return the privileges that the account has on a collection or on all; None where everything is allowed, or nobody
-        may tell (no access control, an administrator, or roles that cannot be read)."""
+        """Return the privileges that the account has on a collection or on all.
+
+        None where everything is allowed, or nobody can tell: no access control, an administrator, roles that cannot be read.
+        """
+        ...
+
+
+class AgentServer(Server, Protocol):
+    """A server that agent state is read from or written to."""
+
+    def refused(self, *, trying: bool) -> list[Refused]:
+        """Return what the account may not do of what a copy of agent state does.
+
+        Writes are tried only when `trying`, and taken back.
+        """
+        ...
+
+    def dangers(self) -> list[str]:
+        """Return what the server is set to that may lose records or cannot hold them, in words; empty for nothing."""
+        ...
+
+    def held(self) -> str:
+        """Return how much it holds, in words."""
         ...
 
 
@@ -207,15 +225,13 @@ class Rehearsed:
         planning_seconds: From the beginning until the first range was begun: counting, cutting, making the collection.
         counts: The account of all of it: the source as planned, what was migrated and quarantined.
         acknowledged: What had been migrated or quarantined when, in order.
-        indexings: How long the index took over how many rows, for each time that it was built.
-        loading_seconds: How long loading took, and what comes after it.
+        indexings: How long sealing, the index and loading took over how many rows, each time.
     """
 
     planning_seconds: float
     counts: Counts
     acknowledged: Sequence[Stretch]
     indexings: Sequence[Stretch]
-    loading_seconds: float
 
 
 class Stage(Protocol):

@@ -84,7 +84,7 @@ class ControlNode(Protocol):
         ...
 
     def preflighted(self, preflight: Preflighted) -> None:
-        """Note what a preflight came to. One that passed makes the control node where there is none; one that failed does not."""
+        """Note what a preflight came to; where there is no control node, one that passed makes it."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

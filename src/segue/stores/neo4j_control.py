@@ -36,8 +36,8 @@ CONTROL_FIELDS = (
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
     "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, c.validated_sink_digest, "
     "timestamp() - c.validated_at, "
-    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, timestamp() - c.searched_at, "
-    "c.preflight_ok, c.preflight_warnings, timestamp() - c.preflight_at"
+    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, "
+    "timestamp() - c.searched_at, c.preflight_ok, c.preflight_warnings, timestamp() - c.preflight_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 

@@ -13,7 +13,7 @@ from segue.errors import SegueError
 from segue.model import Layout, SourceSpec
 from segue.phases.preflight.inventory import Inventory, read
 from segue.pipelines.conditions import settled
-from segue.ports import Census, Cluster, Machine, Rehearsed, Server, Sink, SinkServer, Source, SourceServer, Stage
+from segue.ports import AgentServer, Census, Cluster, Machine, Rehearsed, Server, Sink, SinkServer, Source, SourceServer, Stage
 
 
 class Store(StrEnum):
@@ -92,6 +92,7 @@ class Limits:
         query_memory_bytes: What is free for collections in memory as stated, None where it is not.
         inventory_seconds: How long items are read for the inventory.
         probe_seconds: How long the rehearsal copies.
+        batch_rows: Rows that a batch of the copy has at most.
     """
 
     replication: int = 3
@@ -100,6 +101,7 @@ class Limits:
     query_memory_bytes: int | None = None
     inventory_seconds: float = 20.0
     probe_seconds: float = 5.0
+    batch_rows: int = 1_000
 
 
 class Candidate:
@@ -167,11 +169,11 @@ class Candidate:
     def rehearsed(self) -> Rehearsed:
         """The copy in miniature; only where there is a stage."""
         assert self.stage is not None  # noqa: S101  # asked by the check for a rehearsal only, which looks
-        return self.stage.rehearse(self.limits.probe_seconds, PROBE_ITEMS)
+        return self.stage.rehearse(self.limits.probe_seconds, round(PROBE_ITEMS_A_SECOND * self.limits.probe_seconds))
 
 
-PROBE_ITEMS = 20_000
-"""Items that a rehearsal copies at most."""
+PROBE_ITEMS_A_SECOND = 1_600
+"""Items that a rehearsal copies at most, for each second it may take; what is on its way then is copied too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ class Room:
         cluster: Where the application is deployed; None where the configuration names no cluster.
         candidates: The collections by name.
         state_path: Where the tool's own records are.
+        agents: The configured stores of agent state, with what only they are asked.
         trying: Whether something may be tried and taken back.
     """
 
@@ -195,6 +198,7 @@ class Room:
     cluster: Cluster | None
     candidates: Mapping[str, Candidate]
     state_path: str
+    agents: Mapping[Store, AgentServer] = field(default_factory=dict)
     trying: bool = True
 
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from segue.errors import SegueError
@@ -51,26 +52,31 @@ def run(checks: Sequence[Check], room: Room, told: Callable[[Looked], None] = la
             found[place] = Looked(wanted[place], place[1], finding, seconds)
             told(found[place])
 
+    def begin(place: Place, check: Check) -> None:
+        needs = [need for need in _needs(check, place[1]) if need in wanted]
+        lacking = [need for need in needs if need in found and _is_missing(found[need].finding)]
+        if lacking:
+            settle(place, _skipped(lacking[0], found[lacking[0]].finding))
+        elif all(need in found for need in needs) and len(started.keys() - found.keys()) < AT_ONCE:
+            started[place] = time.monotonic()
+            # A daemon: a store that never answers must not keep the process alive.
+            threading.Thread(target=_look, args=(place, check, room, ended), daemon=True).start()
+
     while len(found) < len(wanted):
         for place, check in wanted.items():
-            if place in found or place in started:
-                continue
-            needs = [need for need in _needs(check, place[1]) if need in wanted]
-            lacking = [need for need in needs if need in found and _is_missing(found[need].finding)]
-            if lacking:
-                settle(place, _skipped(lacking[0], found[lacking[0]].finding))
-            elif all(need in found for need in needs) and len(started.keys() - found.keys()) < AT_ONCE:
-                started[place] = time.monotonic()
-                # A daemon: a store that never answers must not keep the process alive.
-                threading.Thread(target=_look, args=(place, check, room, ended), daemon=True).start()
-        try:
+            if place not in found and place not in started:
+                begin(place, check)
+        with suppress(queue.Empty):
             settle(*ended.get(timeout=0.05))
-        except queue.Empty:
-            for place in started.keys() - found.keys():
-                allowed = wanted[place].seconds
-                if time.monotonic() - started[place] > allowed:
-                    settle(place, error(f"no answer within {allowed:g} s", "Is it overloaded, or the network cut?"), allowed)
+        for place in _late(wanted, started, found):
+            allowed = wanted[place].seconds
+            settle(place, error(f"no answer within {allowed:g} s", "Is it overloaded, or the network cut?"), allowed)
     return [found[place] for place in wanted]
+
+
+def _late(wanted: Mapping[Place, Check], started: Mapping[Place, float], found: Mapping[Place, Looked]) -> list[Place]:
+    now = time.monotonic()
+    return [place for place in started.keys() - found.keys() if now - started[place] > wanted[place].seconds]
 
 
 def _look(place: Place, check: Check, room: Room, ended: queue.SimpleQueue[tuple[Place, Finding, float]]) -> None:
@@ -113,15 +119,21 @@ class Verdict:
 
     looked: Sequence[Looked]
 
-    def of(self, outcome: Outcome, subject: str | None = None) -> list[Looked]:
-        """Return the checks with an outcome, of one subject or of all."""
-        return [one for one in self.looked if one.finding.outcome is outcome and subject in (None, one.subject)]
+    def errors(self, collection: str | None = None) -> list[Looked]:
+        """Return the checks that found an error: of a collection, the stores and the machine, or of everything."""
+        return self._with(Outcome.ERROR, collection)
+
+    def warnings(self, collection: str | None = None) -> list[Looked]:
+        """Return the checks that warned, of the same."""
+        return self._with(Outcome.WARNING, collection)
 
     def is_ready(self, collection: str | None = None) -> bool:
-        """Whether nothing stands in the way of a collection, or of any: no error with it, or with a store or the machine."""
-        shared = {store.value for store in Store}
-        errors = self.of(Outcome.ERROR)
-        return not [one for one in errors if collection is None or one.subject in (collection, *shared)]
+        """Whether nothing stands in the way of a collection, or of any."""
+        return not self.errors(collection)
+
+    def _with(self, outcome: Outcome, collection: str | None) -> list[Looked]:
+        concerned = None if collection is None else {collection, *(store.value for store in Store)}
+        return [one for one in self.looked if one.finding.outcome is outcome and (not concerned or one.subject in concerned)]
 
     def worst(self, subject: str) -> Outcome:
         """Return the worst outcome of a subject."""

@@ -1,7 +1,7 @@
 """Can changes be captured by a trigger? Only needed where others than the library write.
 
-Sources: APOC's documentation of triggers; `apoc.trigger.enabled` is off unless set, `apoc.trigger.refresh` is 60 s unless set, and
-`apoc.trigger.add` is gone since 2025.06, so that triggers are installed on the database `system`.
+Sources: APOC's documentation of triggers: `apoc.trigger.enabled` is off unless set, `apoc.trigger.refresh` is 60 s unless set,
+and `apoc.trigger.add` is gone since 2025.06, so that triggers are installed on the database `system`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Is the server of a version that is known to work?
 
-Sources: Neo4j 5.13 has `valueType()` and `IS ::`, which every plan uses (Cypher manual, additions by version); 5.26 and 2026.08 are
-what the tests run on. Milvus has upserts since 2.3 (release notes); 2.3.5 is what the tests run on. CVE-2026-26190
+Sources: Neo4j 5.13 has `valueType()` and `IS ::`, which every plan uses (Cypher manual, additions by version); 5.26 and 2026.08
+are what the tests run on. Milvus has upserts since 2.3 (release notes); 2.3.5 is what the tests run on. CVE-2026-26190
 (GHSA-7ppg-37fh-vcr6, fixed in 2.5.27 and 2.6.10); milvus#52055 (queries of 2.6.21 return fewer rows than count(*)); Milvus's
-documentation of 3.0 recommends 3.0.3. Redis before 6 speaks only RESP2. PostgreSQL 12 is the oldest with what agent state needs.
+documentation of 3.0 recommends 3.0.3. Redis before 5 has no streams; 7.0 and PostgreSQL 15 are what the tests run on.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def judged(store: Store, said: str, version: Version) -> Finding:
     supported = SUPPORTED[store]
     span = f"{_text(supported.tested)} to {_text(supported.newest)}"
     if version < supported.oldest:
-        return error(f"{said}; nothing before {_text(supported.oldest)} can work", f"Upgrade: {span} is supported.", version=said)
+        return error(
+            f"{said}; nothing before {_text(supported.oldest)} can work", f"Upgrade: {span} is supported.", version=said
+        )
     bad = [one for one in KNOWN_BAD if one.store is store and one.since <= version < one.before]
     if bad:
         return warning(f"{said}: {'; '.join(one.why for one in bad)}", bad[0].fix, version=said)
