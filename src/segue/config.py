@@ -6,7 +6,10 @@ a `SecretStr`, may come from the file named by its `…_FILE` variable, and neve
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,15 +70,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_SECRETIVE = re.compile(r"(?i)(^|[&;])[^=&;]*(token|passw|pwd|secret|key|auth|user)[^=&;]*=")
+"""A parameter of an address that is likely to hold what nobody else may see."""
+
+
 def _without_credentials(uri: str) -> str:
-    if "@" in urlsplit(uri).netloc:
+    parts = urlsplit(uri)
+    # Also where something is missing before the @: the password would show in the message that says so.
+    if ("@" in uri and not uri.endswith(".db")) or _SECRETIVE.search(parts.query):
         message = "an address must not hold credentials, which would show in messages; set them on their own"
+        raise ValueError(message)
+    return uri
+
+
+def _over_http(uri: str) -> str:
+    if urlsplit(uri).scheme not in {"http", "https"} or not urlsplit(uri).hostname:
+        message = "must be http://HOST:PORT/PATH or https://"
         raise ValueError(message)
     return uri
 
 
 Uri = Annotated[str, AfterValidator(_without_credentials)]
 """An address, free of credentials, since addresses are shown in messages."""
+
+HttpUri = Annotated[str, AfterValidator(_without_credentials), AfterValidator(_over_http)]
 
 
 class Neo4jSettings(_Section):
@@ -339,6 +357,17 @@ class SearchSettings(_Section):
     most_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
+class MonitorSettings(_Section):
+    """Where `segue monitor` and `segue report` find what processes count.
+
+    `urls`: the /metrics pages of the application's instances, the relays and a running copy, each of which counts its own
+    part. `prometheus_url`: the Prometheus that scrapes them all, asked in their place.
+    """
+
+    urls: tuple[HttpUri, ...] = ()
+    prometheus_url: HttpUri | None = None
+
+
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 """The name of an object in Kubernetes."""
 
@@ -428,6 +457,7 @@ class Settings(_Section):
     preflight: PreflightSettings = PreflightSettings()
     application: ApplicationSettings = ApplicationSettings()
     search: SearchSettings = SearchSettings()
+    monitor: MonitorSettings = MonitorSettings()
     rollout: RolloutSettings | None = None
     collections: tuple[CollectionSettings, ...] = ()
 
@@ -464,6 +494,24 @@ class Settings(_Section):
             msg = f"no collection {name!r} in the configuration"
             raise ConfigError(msg, hint=f"Configured: {known}")
         return found
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """Return every setting as plain JSON values, secrets left out."""
+    found: dict[str, Any] = json.loads(json.dumps(_without_secrets(settings.model_dump(by_alias=True)), default=str))
+    return found
+
+
+def digest(settings: Settings) -> str:
+    """Return what names these settings and no others; secrets are no part of it, nor where processes are watched."""
+    acted_by = {name: value for name, value in shown(settings).items() if name != "monitor"}
+    return hashlib.sha256(json.dumps(acted_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(each) for name, each in value.items() if not isinstance(each, SecretStr)}
+    return [_without_secrets(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def load(
@@ -524,7 +572,8 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as fault:
-        msg = f"{name}: cannot read {path}: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
+        # Not the path: by mistake it may be the secret itself.
+        msg = f"{name}: the file that it names cannot be read: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
         raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
 
 

@@ -87,6 +87,11 @@ class Started:
         """What it has said on stderr up to now."""
         return self._err.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def printed(self) -> str:
+        """What it has printed on stdout up to now."""
+        return self._out.read_text(encoding="utf-8", errors="replace")
+
     def await_words(self, words: str, seconds: float = 30.0) -> None:
         """Wait until it has said these words on stderr."""
         eventually(lambda: words in self.said or self.process.poll() is not None, seconds)
@@ -143,6 +148,8 @@ class Workplace:
             "NEO4J_PASSWORD": self.neo4j.password,
             "MILVUS_URI": self.milvus.uri,
             "MILVUS_TOKEN": self.token,
+            # What people read on a terminal, although there is none here.
+            "SEGUE_LOG_FORMAT": "text",
         }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 

@@ -15,6 +15,7 @@ import pytest
 from segue.errors import Interrupted, ModeRefused
 from segue.model import (
     CarriedProperty,
+    EventKind,
     FenceTimes,
     Filter,
     Hit,
@@ -33,6 +34,7 @@ from segue.pipelines.layouts import Preset, make_layout
 from segue.pipelines.scores import exact_scores
 from segue.ports import Vector
 from segue.stores.memory_control import MemoryControl
+from segue.stores.memory_journal import MemoryJournal
 from segue.stores.memory_marks import MemoryGraph
 from segue.stores.memory_serving import MemoryServing
 from segue.stores.memory_sides import MemorySourceSide
@@ -72,6 +74,7 @@ class World:
         self.graph = MemoryGraph(SPEC, clock=lambda: self.now)
         self.control = MemoryControl(clock=lambda: self.now)
         self.serving = MemoryServing(SPEC, self.graph, self.control)
+        self.journal = MemoryJournal(lambda: self.now)
         self.chance = random.Random(3)
         self.stop = threading.Event()
         self.shown: dict[Key, Sequence[Any]] = {}
@@ -147,7 +150,7 @@ class World:
         narrowed = [Narrowed(str(form), parse(form, SPEC)) for form in filters]
         job = Job("items", SPEC, SPEC, LAYOUT, items, questions, narrowed, K, 3, 5.0, least)
         side = MemorySourceSide(self.graph.items, self.graph.page, self.chance.random)
-        stores = Stores(self.graph, side, self.serving, self, self.graph, self.control, self.reload)
+        stores = Stores(self.graph, side, self.serving, self, self.graph, self.control, self.journal, self.reload)
         return SearchCheck(job, stores, self, clock=lambda: self.now, wait=self.wait, stop=self.stop, choose=self.chance.sample)
 
     def run(self, **how: Any) -> Outcome:
@@ -294,7 +297,8 @@ def test_where_everything_moves_nothing_is_proven(world: World) -> None:
     for key in list(world.graph.items()):
         world.write(key, float(key[1:]) + 0.5)
     found = world.run(items=10)
-    assert (found.asked[0].unjudged, found.asked[0].milvus.judged, found.good) == (10, 0, False)
+    assert (found.asked[0].unjudged, found.asked[0].milvus.judged) == (10, 0)
+    assert (found.enough, found.good) == (False, False)
 
 
 def test_a_look_that_takes_too_long_is_no_look(world: World) -> None:
@@ -310,7 +314,8 @@ def test_a_look_that_takes_too_long_is_no_look(world: World) -> None:
     world.at_search = answer_late
     assert world.run(items=0, at=(50.0,)).asked[0].unjudged == 0
     slow = iter([10.0] * module.TRIES)
-    assert world.run(items=0, at=(50.0,)).asked[0].unjudged == 1
+    late = world.run(items=0, at=(50.0, 100.0))
+    assert (late.asked[0].unjudged, late.enough, late.good) == (1, True, False)
 
 
 def test_rows_of_a_copy_are_given_time_to_show(world: World) -> None:
@@ -360,6 +365,10 @@ def test_the_verdict_is_noted_where_milvus_did_worst(world: World) -> None:
     assert noted is not None
     assert (noted.epoch, noted.good, noted.least, noted.neo4j_recall) == (1, False, 0.95, 1.0)
     assert noted.recall == found.asked[1].milvus.mean
+    (event,) = world.journal.events()
+    assert (event.kind, event.data["checked"], event.data["clean"]) == (EventKind.VALIDATION, "searches", False)
+    assert event.data["asked"][1]["milvus"]["mean"] == noted.recall
+    assert event.text.startswith(f"100 searches: Milvus finds {noted.recall:.2%} of the 5 nearest under")
     assert math.isclose(noted.seconds_ago, found.seconds, abs_tol=1e-6)
 
 

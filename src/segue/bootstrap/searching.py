@@ -57,6 +57,7 @@ def open_search_check(
     from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
     from segue.stores.neo4j_filters import condition  # noqa: PLC0415
+    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
     from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
     from segue.stores.neo4j_search import Neo4jNearest  # noqa: PLC0415
     from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
@@ -91,6 +92,7 @@ def open_search_check(
             candidates=MilvusCandidates(milvus, layout, spec, expression, ef=search.ef),
             marks=Neo4jMarks(connection, collection.name, configured),
             node=Neo4jControl(connection, collection.name),
+            journal=Neo4jJournal(connection, collection.name),
             reload=partial(sink.reload, layout),
         )
         yield SearchCheck(job, stores, watch, clock=time.monotonic, wait=stop.wait, stop=stop)

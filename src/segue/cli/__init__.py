@@ -6,7 +6,9 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -19,13 +21,16 @@ from segue.cli import (
     migrate_agentdb,
     migrate_embeddings,
     mode,
+    monitor,
     preflight,
     relay,
+    report,
     rollback,
     sandbox,
     validate,
 )
 from segue.errors import SegueError
+from segue.telemetry.logging import LogLevel, choose_level, is_json
 
 app = typer.Typer(
     name="segue",
@@ -44,6 +49,8 @@ app.command("relay")(relay.relay)
 app.command("rollback")(rollback.rollback)
 app.command("cleanup")(cleanup.cleanup)
 app.command("validate")(validate.validate)
+app.command("monitor")(monitor.monitor)
+app.command("report")(report.report)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 
@@ -57,8 +64,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", envvar="SEGUE_LOG_LEVEL", help="debug adds a message for every batch.")
+    ] = LogLevel.INFO,
 ) -> None:
     del version
+    choose_level(log_level)
 
 
 def main() -> None:
@@ -71,7 +82,10 @@ def main() -> None:
 
 
 def complain(fault: SegueError) -> None:
-    """Print an error as people read it: what is wrong, then what to do."""
+    """Print an error as people read it: what is wrong, then what to do; as a log line where stderr is JSON."""
+    if is_json():
+        structlog.get_logger().error("failed", text=fault.message, hint=fault.hint, exit_code=fault.exit_code)
+        return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[red]error:[/red] ", end="")
     console.print(fault.message, markup=False)

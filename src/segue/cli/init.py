@@ -27,7 +27,7 @@ def init(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the file instead of writing it.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Find vector indexes, key and properties in Neo4j, and write a commented segue.toml.

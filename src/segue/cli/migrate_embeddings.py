@@ -48,7 +48,7 @@ def migrate_embeddings(
     metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Copy embeddings and the carried properties from Neo4j to Milvus, in parallel, resumable at any moment.

@@ -36,7 +36,7 @@ def show(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Show the mode, the instances that act by it, and the gates before the next one with what would open them."""
     configure(log_format)
@@ -62,7 +62,7 @@ def set_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates; change nothing.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Change the mode, and wait until every registered instance of the application acts by it.

@@ -114,7 +114,15 @@ def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: F
         console = Console(highlight=False)
         _draw(results, console if console.is_terminal else Console(width=PAGE_WIDTH, highlight=False))
         return
-    text = _text(results, data, output_format)
+    write(_text(results, data, output_format), output_file)
+
+
+def write(text: str, output_file: Path | None) -> None:
+    """Write a result on stdout, or to a file.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     if output_file is None:
         typer.echo(text, nl=False)
         return

@@ -13,7 +13,7 @@ def facts(outcome: Outcome) -> list[tuple[str, str]]:
     """Return label and value, for people."""
     worst = outcome.worst
     where = f" under {worst.form}" if worst.form else ""
-    wanted = f"{outcome.least_recall:.1%} are wanted: {'enough' if outcome.good else 'not enough'}"
+    wanted = f"{outcome.least_recall:.1%} are wanted: {'enough' if outcome.enough else 'not enough'}"
     loaded = ", after the collection was loaded anew" if outcome.reloaded else ""
     return [
         ("searches", f"{outcome.questions:,} vectors, k {outcome.k}, against {outcome.scored:,} exact scores{loaded}"),
@@ -45,6 +45,7 @@ def data(outcome: Outcome) -> dict[str, Any]:
         "scored": outcome.scored,
         "reloaded": outcome.reloaded,
         "least_recall": outcome.least_recall,
+        "enough": outcome.enough,
         "good": outcome.good,
         "seconds": round(outcome.seconds, 3),
         "asked": [

@@ -95,7 +95,7 @@ def validate(
     ] = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Compare Neo4j with Milvus: a sample with a stated bound, everything, or everything but the vectors.
@@ -180,7 +180,7 @@ def _mismatches(name: str, compared: Compared, threshold: float) -> list[str]:
     if outcome.rate < threshold:
         rate = f"{outcome.rate:.4%} of {outcome.tally.compared:,} keys are equal, {threshold:.2%} are wanted"
         found.append(f"{name}: {rate}")
-    if searches is not None and not searches.good:
+    if searches is not None and not searches.enough:
         found.append(f"{name}: {recall.shortfall(searches)}")
     return found
 
@@ -216,7 +216,7 @@ def _validated(settings: Settings, one: CollectionSettings, wish: Wish, log_form
                 repaired, notes = reconcile.repair(plan)
                 outcome = replace(outcome, repaired=repaired, notes=[*outcome.notes, *notes])
         if outcome.complete and not wish.dry_run:
-            reconcile.record(outcome)
+            reconcile.record(outcome, threshold=wish.threshold)
         if check is not None and outcome.complete:
             searches = check.run(just_written=bool(outcome.repaired))
             if not wish.dry_run:
@@ -308,7 +308,7 @@ def _result(
     if outcome.shown:
         rows = [(str(each.key), each.kind.value, each.field, each.source, each.sink) for each in outcome.shown]
         listings.append(Listing("differences, the first of them", ("key", "kind", "field", "Neo4j", "Milvus"), rows))
-    is_enough = outcome.rate >= wish.threshold and (searches is None or searches.good)
+    is_enough = outcome.rate >= wish.threshold and (searches is None or searches.enough)
     if searches is not None:
         facts[-1:-1] = recall.facts(searches)
         listings += recall.listings(searches)

@@ -82,6 +82,8 @@ def take(folder: Path, console: Console) -> None:
     variables = sandbox.exports(endpoints)
     # Where commands and library look for addresses and secrets.
     os.environ.update(variables)
+    # What commands say is shown to people, but goes through files and pipes.
+    os.environ.setdefault("SEGUE_LOG_FORMAT", "text")
     graph = neo4j.GraphDatabase.driver(
         variables["NEO4J_URI"],
         auth=(variables["NEO4J_USERNAME"], variables["NEO4J_PASSWORD"]),

@@ -42,6 +42,7 @@ from segue.model.items import (
     Vectors,
 )
 from segue.model.journal import Event, EventKind, mode_changed
+from segue.model.observed import Histogram, Sample, Samples
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -94,6 +95,7 @@ __all__ = [
     "FieldType",
     "Filter",
     "Freshness",
+    "Histogram",
     "Hit",
     "Instance",
     "Item",
@@ -116,6 +118,8 @@ __all__ = [
     "RedisWrite",
     "Rows",
     "RowsOf",
+    "Sample",
+    "Samples",
     "Scalar",
     "Searched",
     "SourceSpec",

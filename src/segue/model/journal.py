@@ -17,6 +17,7 @@ class EventKind(StrEnum):
     CAPTURE = "capture"
     MODE = "mode"
     COPY = "copy"
+    RELAY = "relay"
     VALIDATION = "validation"
     ROLLBACK = "rollback"
     CLEANUP = "cleanup"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Protocol
 
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import ConfigError, Interrupted, ModeRefused
-from segue.model import Control, Encoded, Filter, Hit, Key, Layout, Page, Range, Searched, SourceSpec
+from segue.model import Control, Encoded, EventKind, Filter, Hit, Key, Layout, Page, Range, Searched, SourceSpec
 from segue.pipelines.confidence import least_mean
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.filters import matches
 from segue.pipelines.scores import exact_scores, exact_scores_of_all
 from segue.pipelines.values import plain_properties
-from segue.ports import Candidates, ControlNode, Marks, Nearest, Source, SourceSide, Standing, Vector
+from segue.ports import Candidates, ControlNode, Journal, Marks, Nearest, Source, SourceSide, Standing, Vector
 
 MOST_ROWS = 1_000
 BLOCK_BYTES = 4 << 20
@@ -39,8 +39,8 @@ TIE = 1e-6
 TRIES = 3
 """How often a question is asked when looking at its keys took too long."""
 
-MOST_UNJUDGED = 0.01
-"""Questions without a verdict, as a share of all, beyond which nothing is proven."""
+MOST_UNJUDGED = 0.05
+"""Questions without a verdict, as a share of all, beyond which nothing is called good."""
 
 SHOWN = 5
 """Questions of which it is said what Milvus missed."""
@@ -124,6 +124,7 @@ class Stores:
         candidates: Milvus's, as the application has it.
         marks: What is being changed.
         node: The control node.
+        journal: Where a verdict is kept for good.
         reload: Releases the collection and loads it again; returns when it is loaded.
     """
 
@@ -133,6 +134,7 @@ class Stores:
     candidates: Candidates
     marks: Marks
     node: ControlNode
+    journal: Journal
     reload: Callable[[], None]
 
 
@@ -225,11 +227,14 @@ class Outcome:
         return min(self.asked, key=lambda one: one.milvus.mean)
 
     @property
+    def enough(self) -> bool:
+        """Whether Milvus found enough in what could be judged, under every filter."""
+        return all(one.milvus.mean >= self.least_recall and (one.milvus.judged > 0 or not one.unjudged) for one in self.asked)
+
+    @property
     def good(self) -> bool:
-        """Whether Milvus found enough under every filter, and hardly a question was left without a verdict."""
-        return all(
-            one.milvus.mean >= self.least_recall and one.unjudged <= MOST_UNJUDGED * self.questions for one in self.asked
-        )
+        """Whether Milvus found enough, and hardly a question was left without a verdict."""
+        return self.enough and all(one.unjudged <= MOST_UNJUDGED * self.questions for one in self.asked)
 
 
 class _Nearest:
@@ -391,12 +396,38 @@ class SearchCheck:
         )
 
     def record(self, outcome: Outcome) -> None:
-        """Note the verdict on the control node, where there is one."""
-        worst = outcome.worst
-        verdict = Searched(
-            outcome.control.epoch, outcome.good, worst.milvus.mean, worst.neo4j.mean, outcome.least_recall, outcome.seconds
+        """Note the verdict on the control node, where there is one, and in the journal."""
+        worst, epoch = outcome.worst, outcome.control.epoch
+        self._stores.node.searched(
+            Searched(epoch, outcome.good, worst.milvus.mean, worst.neo4j.mean, outcome.least_recall, outcome.seconds)
         )
-        self._stores.node.searched(verdict)
+        where = f" under {worst.form}" if worst.form else ""
+        found = f"{outcome.questions:,} searches: Milvus finds {worst.milvus.mean:.2%} of the {outcome.k} nearest{where}"
+        text = f"{found}, {outcome.least_recall:.2%} are wanted: {'enough' if outcome.enough else 'not enough'}"
+        data = {
+            "checked": "searches",
+            "epoch": epoch,
+            "mode": outcome.control.mode.value,
+            "enough": outcome.enough,
+            "clean": outcome.good,
+            "least_recall": outcome.least_recall,
+            "questions": outcome.questions,
+            "k": outcome.k,
+            "scored": outcome.scored,
+            "reloaded": outcome.reloaded,
+            "asked": [
+                {
+                    "filter": one.form,
+                    "unjudged": one.unjudged,
+                    "empty": one.empty,
+                    "neo4j": asdict(one.neo4j),
+                    "milvus": asdict(one.milvus),
+                }
+                for one in outcome.asked
+            ],
+            "began_seconds_ago": outcome.seconds,
+        }
+        self._stores.journal.record(EventKind.VALIDATION, text, data)
 
     # --- before anything is asked
 

@@ -43,6 +43,7 @@ from segue.ports.marking import (
     Marks,
     Standing,
 )
+from segue.ports.observing import CopySeen
 from segue.ports.preflight import (
     About,
     AgentServer,
@@ -110,6 +111,7 @@ __all__ = [
     "Cluster",
     "Comparison",
     "ControlNode",
+    "CopySeen",
     "Counting",
     "Fence",
     "Health",

@@ -27,8 +27,8 @@ CHECK = Check(
     severity=Severity.ERROR,
     what="The account may read the items, indexes, constraints and transactions; create, change and delete marks; create "
     "constraints and indexes.",
-    fix="GRANT MATCH {*}, WRITE, CREATE NEW LABEL, CREATE NEW PROPERTY NAME, INDEX MANAGEMENT, CONSTRAINT MANAGEMENT on "
-    "the graph and SHOW TRANSACTION (*) on the database to its role; in Community, which has no roles, let the database be writable.",
+    fix="GRANT MATCH {*}, WRITE, CREATE NEW LABEL, CREATE NEW PROPERTY NAME, INDEX MANAGEMENT and CONSTRAINT MANAGEMENT on the "
+    "graph, SHOW TRANSACTION (*) on the database, to its role; in Community, without roles, let the database be writable.",
     look=look,
     stores=(Store.NEO4J,),
     needs=("version",),
