@@ -1,8 +1,8 @@
 """The benchmark of the copy of agent state: Segue, what people write instead, and the ceilings, on the same real servers.
 
 Begin reading at `main`. Every run is a process of its own, so that CPU and memory are that contender's; contenders are
-interleaved over several rounds, so that what else the machine does falls on all of them. Everybody fills an empty table with the
-same columns, primary key and unique natural key; indexes for reading are left out for everybody.
+interleaved over several rounds, so that what else the machine does falls on all of them. Everybody fills an empty table with
+the same columns, primary key and unique natural key; indexes for reading are left out for everybody.
 """
 
 from __future__ import annotations

@@ -288,6 +288,26 @@ class ValidateSettings(_Section):
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
 
 
+class PreflightSettings(_Section):
+    """What a preflight measures against.
+
+    `max_age_seconds`: how old a passed preflight may be when the mode becomes `dual_write`.
+    `replication`: how many copies of each byte Milvus's object storage keeps.
+    `disk_path`: a path on the volume that holds Milvus's data, where this machine has it; `disk_free_gib`: how much is free
+    there, where only its operator knows. `query_memory_gib`: the memory free for collections on all query nodes, where Milvus
+    does not say.
+    `inventory_seconds`: how long items are read for the inventory; `probe_seconds`: how long a probe of the copy runs.
+    """
+
+    max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86_400.0
+    replication: Annotated[int, Field(ge=1)] = 3
+    disk_path: Path | None = None
+    disk_free_gib: Annotated[float, Field(ge=0)] | None = None
+    query_memory_gib: Annotated[float, Field(ge=0)] | None = None
+    inventory_seconds: Annotated[float, Field(gt=0)] = 20.0
+    probe_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+
 class ApplicationSettings(_Section):
     """What an instance of the application adds to what the control node says: a mode of its own, or a file that holds one.
 
@@ -435,6 +455,7 @@ class Settings(_Section):
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
     validation: Annotated[ValidateSettings, Field(alias="validate")] = ValidateSettings()
+    preflight: PreflightSettings = PreflightSettings()
     application: ApplicationSettings = ApplicationSettings()
     search: SearchSettings = SearchSettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -18,6 +18,7 @@
         TableMismatch                   a table in PostgreSQL exists with other columns
         PermissionMissing               the user or role may not do this
         StateStoreFailed                the tool's own records cannot be written or read
+      PreflightFailed               3   something that a migration needs is not there
       ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
@@ -117,6 +118,12 @@ class PermissionMissing(FatalError):
 
 class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
+
+
+class PreflightFailed(SegueError):
+    """Something that a migration needs is not there; nothing was begun."""
+
+    exit_code = 3
 
 
 class ValidationMismatch(SegueError):

@@ -22,6 +22,7 @@ from segue.cli import (
     migrate_embeddings,
     mode,
     monitor,
+    preflight,
     relay,
     report,
     rollback,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(init.init)
+app.command("preflight")(preflight.preflight)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
 app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)
