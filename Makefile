@@ -6,7 +6,7 @@ SEGUE := $(VENV)/bin/segue
 STAMP := $(VENV)/setup.stamp
 CHECKED := src tests benchmarks deploy
 # `neo4j` is the newest line that a Java here can run; the tests run on the 5.26 line as well.
-TEST_SERVICES := neo4j neo4j-5.26 milvus
+TEST_SERVICES := neo4j neo4j-5.26 milvus redis postgres
 # A module's tests stay together, since they share what is costly to set up.
 PARALLEL := -n 2 --dist loadscope
 ARGS ?=

@@ -66,6 +66,8 @@ def test_every_variable_sets_its_setting() -> None:
         "NEO4J_USERNAME": "me",
         "NEO4J_DATABASE": "films",
         "MILVUS_URI": "http://b:2",
+        "REDIS_USERNAME": "reader",
+        "PGUSER": "writer",
         "SEGUE_STATE_PATH": "/tmp/state.db",  # noqa: S108  # only a name
         "SEGUE_WORKERS": "3",
         "SEGUE_BATCH_SIZE": "250",

@@ -116,6 +116,7 @@ def _change(
         overrides=overrides,
         validated_within=control.validated_within,
         budget=control.budget,
+        preflight_within=control.preflight_within,
     )
     if dry_run:
         return None
@@ -133,6 +134,7 @@ def _change(
         capture=control.capture,
         validated_within=control.validated_within,
         budget=control.budget,
+        preflight_within=control.preflight_within,
     )
 
 
@@ -235,6 +237,7 @@ def _gates(name: str, room: ModeControl, control: Control, onward: StorageMode) 
         times=room.times,
         validated_within=room.validated_within,
         budget=room.budget,
+        preflight_within=room.preflight_within,
     )
 
 
