@@ -21,6 +21,8 @@ from segue.state.sqlite_agent_copies import SqliteAgentCopies
 
 if TYPE_CHECKING:
     from segue.phases.agent_copy import AgentCopy, AgentOutcome, AgentPreview
+    from segue.phases.agent_discover import KeyspaceFound
+    from segue.phases.agent_reconcile import AgentReconcile
     from segue.pipelines.agent_state import AgentCodec
     from segue.stores.postgres_store import AgentTables, Postgres
     from segue.stores.redis_connection import RedisAddress
@@ -152,6 +154,17 @@ class AgentWish:
     restart: bool = False
 
 
+def keyspace(settings: Settings) -> KeyspaceFound:
+    """Look into Redis and propose mappings; see `discover_agent_state`."""
+    require_extra()
+    from segue.phases.agent_discover import discover_agent_state  # noqa: PLC0415
+
+    source = redis_source(settings)
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        return discover_agent_state(source)
+
+
 def preview_agent_state(settings: Settings, wish: AgentWish, progress: Progress, stop: threading.Event) -> AgentPreview:
     """Say what a copy would do; opens no state file."""
     with open_agent_stores(settings) as stores:
@@ -186,6 +199,34 @@ def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
             return (run, total(state.progress(run))) if run else None
     except StateStoreFailed:
         return None
+
+
+@contextmanager
+def open_agent_reconcile(settings: Settings, *, sample_keys: int | None, stop: threading.Event) -> Iterator[AgentReconcile]:
+    """Connect to both sides for comparing them; `sample_keys` None means everything.
+
+    Raises:
+        ConfigError: The tables are not there yet.
+    """
+    require_extra()
+    from segue.phases.agent_reconcile import AgentComparisonJob, AgentReconcile  # noqa: PLC0415
+    from segue.stores.postgres_comparison import AgentComparison  # noqa: PLC0415
+
+    agentdb = settings.agentdb
+    job = AgentComparisonJob(
+        codecs=agent_codecs(settings),
+        mirrored=[one.deletions == "mirror" for one in agentdb.mappings],
+        ignore=agentdb.ignore,
+        sample_keys=sample_keys,
+    )
+    source, sink = redis_source(settings), AgentComparison(postgres(settings), monthly=agentdb.partitions == "monthly")
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        opened.callback(sink.close)
+        if not sink.is_there():
+            message = f"schema {settings.postgres.schema_name!r} in PostgreSQL has no tables of agent state to compare with"
+            raise ConfigError(message, hint="`segue migrate-agentdb` makes them.")
+        yield AgentReconcile(job, source, sink, stop)
 
 
 def _agent_copy(

@@ -133,6 +133,10 @@ class AgentCodec:
             detail = f"the key does not fit {self.mapping.key!r}" if parts is None else "the key holds the character U+0000"
             into.quarantined.append(Quarantined("", key, Reason.KEY_TYPE, detail))
             return
+        if read.actual is not None:
+            detail = f"it is a {read.actual}, the mapping says {read.type}"
+            into.quarantined.append(Quarantined("", key, Reason.REDIS_TYPE, detail))
+            return
         make = _MAKERS[self.mapping.type] if not self._steps else AgentCodec._ends
         prefix = b"%d\0%b\0" % (read.db, read.key)
         kind, db, observed, expires = self.mapping.kind, read.db, read.observed_at, read.expires_at

@@ -8,8 +8,8 @@ are solved from two indexes of different sizes: HNSW's construction takes n ln n
 scheduling and loading take some time whatever the size.
 
 The interval: blocks of the rehearsed copy differ, and their spread gives the standard error of the mean, of which ± 2; the sink
-is asked twice a second and does its own work by the second, so each index is known to ± 1 s, and b accordingly; and 15 % for what
-a rehearsal of a few seconds does not see (caches, compaction, other segments).
+is asked twice a second and does its own work by the second, so each index is known to ± 1 s, and b accordingly; and 15 % for
+what a rehearsal of a few seconds does not see (caches, compaction, other segments).
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from segue.ports.agent_state import (
     AgentAdvance,
+    AgentCompared,
+    AgentComparer,
     AgentCopyState,
+    AgentDifference,
     AgentSink,
     AgentSource,
     KeyFacts,
@@ -17,6 +20,7 @@ from segue.ports.agent_state import (
     RedisNode,
     ScanPage,
     UnknownKeys,
+    UnseenRow,
 )
 from segue.ports.catalog import (
     Catalog,
@@ -97,7 +101,10 @@ __all__ = [
     "About",
     "Ack",
     "AgentAdvance",
+    "AgentCompared",
+    "AgentComparer",
     "AgentCopyState",
+    "AgentDifference",
     "AgentServer",
     "AgentSink",
     "AgentSource",
@@ -161,6 +168,7 @@ __all__ = [
     "Transport",
     "Triggers",
     "UnknownKeys",
+    "UnseenRow",
     "Vector",
     "VectorIndexFound",
     "Workers",
