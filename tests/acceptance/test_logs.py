@@ -66,7 +66,9 @@ def test_on_request_it_is_text(marked: Shop) -> None:
 
 VERBS = (
     ("init", "--dry-run"),
+    ("preflight",),
     ("migrate-embeddings",),
+    ("migrate-agentdb",),
     ("relay", "--until-drained"),
     ("mode", "show"),
     ("capture", "status"),
@@ -136,6 +138,7 @@ def test_a_secret_shows_nowhere(marked: Shop, tmp_path: Path) -> None:
         (tmp_path / name).write_text(value)
     # A user of that name is locked out by nobody's wrong passwords.
     wrong = {"NEO4J_USERNAME": "nobody", "NEO4J_PASSWORD": secret, "MILVUS_TOKEN": f"root:{secret}"}
+    wrong |= {"REDIS_URL": f"redis://u:{secret}@127.0.0.1:1/0", "DATABASE_URL": f"postgresql://u:{secret}@127.0.0.1:1/db"}
     files = {"NEO4J_PASSWORD": None, "MILVUS_TOKEN": None, "NEO4J_PASSWORD_FILE": "neo4j", "MILVUS_TOKEN_FILE": "milvus"}
     runs = [here.start(*verb, **wrong) for verb in VERBS]
     told = {" ".join(verb): run.ended() for verb, run in zip(VERBS, runs, strict=True)}
