@@ -167,7 +167,7 @@ def test_shadow_reads_are_told_with_their_bound_and_limits_can_be_set() -> None:
         "84.0%); 50 of 1,000 answers of Milvus failed"
     )
     for strict in (Budget(least_reads=201), Budget(least_overlap=0.91), Budget(most_failed=0.049)):
-        assert [one.name for one in closed(gates_before(HYBRID, replace(at, budget=strict)))] == ["shadow"]
+        assert [one.name for one in closed(gates_before(HYBRID, replace(at, terms=Terms(TIMES, budget=strict))))] == ["shadow"]
 
 
 def test_a_validation_counts_in_its_epoch_before_milvus_is_read() -> None:
