@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from segue.model import STATIC, Control, FenceTimes, StorageMode
+from segue.model import STATIC, Budget, Control, FenceTimes, Observed, StorageMode
+from segue.pipelines.confidence import least_mean
 from segue.ports import Backlog
 
 VALIDATED_WITHIN_SECONDS = 86_400.0
 """How old a clean validation may be before `hybrid`, unless configured."""
+
+PREFLIGHT_WITHIN_SECONDS = 7 * 86_400.0
+"""How old a passed preflight may be before `dual_write`, unless configured."""
 
 KEPT_UP_SECONDS = 5.0
 """How long the oldest dirty key may have waited where writers go on: relays that keep up take a second."""
@@ -30,6 +34,9 @@ class Standing:
         backlog: What is left to do for the relays.
         times: The fence's times that the next mode will have.
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
+        observed: What all instances have seen of Milvus in the present epoch.
+        budget: What may go wrong of that before `hybrid`.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     collection: str
@@ -37,6 +44,9 @@ class Standing:
     backlog: Backlog
     times: FenceTimes
     validated_within: float = VALIDATED_WITHIN_SECONDS
+    observed: Observed = field(default_factory=Observed)
+    budget: Budget = field(default_factory=Budget)
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,20 @@ class GateSeen:
     holds: bool
     evidence: str
     command: str
+
+
+def _preflight(standing: Standing) -> Finding:
+    """What a migration needs was there, not long ago."""
+    last, command = standing.control.preflight, f"segue preflight --collection {standing.collection}"
+    if last is None:
+        return Finding(False, "no preflight was made", command)
+    warned = f" with {last.warnings:,} warnings" if last.passed and last.warnings else ""
+    evidence = f"the last preflight, {last.seconds_ago:,.0f} s ago, {'passed' if last.passed else 'failed'}{warned}"
+    if not last.passed:
+        return Finding(False, evidence, command)
+    if last.seconds_ago > standing.preflight_within:
+        return Finding(False, f"{evidence}; that is older than {standing.preflight_within:,.0f} s", command)
+    return Finding(True, evidence)
 
 
 def _backfill(standing: Standing) -> Finding:
@@ -127,7 +151,15 @@ def _validated(standing: Standing) -> Finding:
         return Finding(False, "both sides were never compared", validate)
     found = "found nothing that differs" if last.clean else f"found {last.rate:.4%} equal"
     evidence = f"the last validation ({last.depth}, begun {last.seconds_ago:,.0f} s ago in epoch {last.epoch}) {found}"
-    return Finding(True, evidence) if last.clean else Finding(False, evidence, f"{validate} --full --fix")
+    if not last.clean:
+        return Finding(False, evidence, f"{validate} --full --fix")
+    searched = standing.control.searched
+    if searched is None:
+        return Finding(True, evidence)
+    # A check that failed counts until another one holds, since comparing rows does not see what is wrong with an index.
+    recall = f"Milvus found {searched.recall:.1%} of what is nearest, {searched.least:.1%} are wanted"
+    evidence = f"{evidence}; in the last search check (begun {searched.seconds_ago:,.0f} s ago) {recall}"
+    return Finding(True, evidence) if searched.good else Finding(False, evidence, f"{validate} --search")
 
 
 def _validated_in_epoch(standing: Standing) -> Finding:
@@ -146,11 +178,35 @@ def _validated_lately(standing: Standing) -> Finding:
     return finding
 
 
+PREFLIGHT = Gate("preflight", _preflight)
+
+
+def _shadowed(standing: Standing) -> Finding:
+    """Users' searches of this epoch were asked of both sides often enough, and Milvus did well enough."""
+    seen, budget = standing.observed, standing.budget
+    evidence = f"{seen.compared:,} shadow reads were compared in epoch {standing.control.epoch}"
+    if seen.compared:
+        bound = least_mean(seen.mean_overlap, seen.compared)
+        evidence += f": Milvus found {seen.mean_overlap:.1%} of what Neo4j found (with 95 % confidence at least {bound:.1%})"
+    evidence += f"; {seen.failed:,} of {seen.answers:,} answers of Milvus failed"
+    search = f"segue validate --search --collection {standing.collection}"
+    if seen.compared < budget.least_reads:
+        wait = "wait for users' searches; a larger [search] shadow_rate compares more of them"
+        return Finding(False, f"{evidence}; {budget.least_reads:,} are wanted", wait)
+    if budget.is_missing(seen):
+        return Finding(False, f"{evidence}; {budget.least_overlap:.1%} are wanted", search)
+    if budget.is_failing(seen):
+        again = f"segue mode set dual_write --collection {standing.collection}"
+        return Finding(False, f"{evidence}, more than {budget.most_failed:.1%}", again)
+    return Finding(True, evidence)
+
+
 BACKFILL = Gate("backfill", _backfill)
 DRAINED = Gate("drained", _drained)
 VISIBLE = Gate("visible", _visible)
 VALIDATED_IN_EPOCH = Gate("validation", _validated_in_epoch)
 VALIDATED_LATELY = Gate("validation", _validated_lately)
+SHADOWED = Gate("shadow", _shadowed)
 
 TO_READ_MILVUS = (BACKFILL, DRAINED, VISIBLE)
 
@@ -172,13 +228,17 @@ class Phase:
 
 PHASES = (
     Phase(StorageMode.NEO4J_ONLY, "writes and searches go to Neo4j alone"),
-    Phase(StorageMode.DUAL_WRITE, "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches"),
+    Phase(
+        StorageMode.DUAL_WRITE,
+        "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches",
+        (PREFLIGHT,),
+    ),
     Phase(
         StorageMode.SHADOW_MILVUS,
         "Milvus answers searches, Neo4j where it cannot; a sample asks both and compares",
         (*TO_READ_MILVUS, VALIDATED_IN_EPOCH),
     ),
-    Phase(StorageMode.HYBRID, "Milvus answers searches, Neo4j where it cannot", (*TO_READ_MILVUS, VALIDATED_LATELY)),
+    Phase(StorageMode.HYBRID, "Milvus answers searches, Neo4j where it cannot", (*TO_READ_MILVUS, VALIDATED_LATELY, SHADOWED)),
 )
 """The migration in order, a mode each. Going forward only the next one is reachable, and only through its gates; going back the
 one before, and `neo4j_only` from everywhere at once."""

@@ -22,7 +22,7 @@ from acceptance.workplace import Workplace, eventually, workplace
 from segue import bootstrap
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ModeRefused
-from segue.migration import TO_READ_MILVUS, VALIDATED_LATELY
+from segue.migration import SHADOWED, TO_READ_MILVUS, VALIDATED_LATELY
 from segue.model import StorageMode
 from segue.phases.cutover import Overrides, Patience, change_mode
 from segue.sandbox import Endpoint
@@ -166,6 +166,7 @@ class Shop:
         until = time.monotonic() + seconds
         with bootstrap.open_mode_control(settings, one) as control:
             control.prepare()
+            self.place.note_preflight()
             while True:
                 try:
                     change_mode(
@@ -174,7 +175,8 @@ class Shop:
                         StorageMode(mode),
                         collection=one.name,
                         times=control.times,
-                        overrides=Overrides(reason=reason),
+                        # That searches are compared first has tests of its own.
+                        overrides=Overrides((SHADOWED.name,), reason or "a test"),
                         patience=Patience(30, threading.Event().wait, time.monotonic),
                         watch=_Silent(),
                         capture=control.capture,
@@ -236,10 +238,8 @@ class Shop:
 
     def clear(self) -> None:
         """Take away what is not the workplace's to clean up."""
-        self.place.rows(
-            "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay|SegueInstance {collection: $name}) DETACH DELETE m",
-            name=self.place.collection,
-        )
+        kinds = "SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance"
+        self.place.rows(f"MATCH (m:{kinds} {{collection: $name}}) DETACH DELETE m", name=self.place.collection)
 
 
 @contextmanager

@@ -147,6 +147,10 @@ class MemoryPlace:
         """See `Place`."""
 
 
+SCRATCH = f"scratch_{uuid.uuid4().hex[:8]}_"
+"""What this process's collections are called, so that it takes away none of another's."""
+
+
 class MilvusPlace:
     """A Milvus server or a Milvus Lite file, read through pymilvus alone."""
 
@@ -155,7 +159,6 @@ class MilvusPlace:
         self.client: MilvusClient = connection.client
         self.sink: Sink = MilvusSink(connection)
         self.is_server = self.counts_bytes = self.knows_its_collections = not connection.lite
-        self._before = set(self.client.list_collections())
 
     def rows(self, layout: Layout) -> dict[Key, dict[str, Any]]:
         """See `Place`."""
@@ -171,8 +174,8 @@ class MilvusPlace:
 
     def close(self) -> None:
         """See `Place`."""
-        for name in set(self.client.list_collections()) - self._before:
-            if name.startswith("scratch_"):
+        for name in self.client.list_collections():
+            if name.startswith(SCRATCH):
                 for alias in self.client.list_aliases(name)["aliases"]:
                     self.client.drop_alias(alias)
                 self.client.drop_collection(name)
@@ -181,7 +184,7 @@ class MilvusPlace:
 
 def scratch() -> str:
     """Return a collection name that no other test uses."""
-    return f"scratch_{uuid.uuid4().hex[:12]}"
+    return f"{SCRATCH}{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True)

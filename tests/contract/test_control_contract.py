@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Observed, Preflighted, Searched, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -95,7 +95,7 @@ class InNeo4j:
         time.sleep(seconds)
 
     def clear(self) -> None:
-        self._run("MATCH (c:SegueControl|SegueInstance {collection: $name}) DELETE c")
+        self._run("MATCH (c:SegueControl|SegueEvent|SegueInstance {collection: $name}) DELETE c")
 
     def _run(self, cypher: str, capture: str = "") -> None:
         self.driver.execute_query(cypher, name=self.collection, capture=capture, database_="neo4j")
@@ -254,6 +254,25 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert 0.3 <= control.copied_seconds_ago < 10
 
 
+def test_a_preflight_is_shown_with_its_age(place: Place) -> None:
+    """One that failed makes no control node, one that passed does; the last one counts, and the mode and its epoch stay."""
+    place.node.preflighted(Preflighted(False, 2, 0.0))
+    assert place.node.read().preflight is None
+    place.node.preflighted(Preflighted(True, 3, 60.0))
+    place.wait(0.3)
+    control = place.node.read()
+    assert (control.mode, control.epoch) == (StorageMode.NEO4J_ONLY, 0)
+    assert control.preflight is not None
+    assert (control.preflight.passed, control.preflight.warnings) == (True, 3)
+    assert 60.3 <= control.preflight.seconds_ago < 70
+    changed(place, StorageMode.DUAL_WRITE)
+    assert place.node.read().preflight is not None
+    place.node.preflighted(Preflighted(False, 1, 0.0))
+    last = place.node.read().preflight
+    assert last is not None
+    assert (last.passed, last.warnings) == (False, 1)
+
+
 def test_a_reset_leads_to_neo4j_only_from_everywhere(place: Place) -> None:
     """The epoch grows, the library's capture ends, and without a control node one is made."""
     assert (place.node.reset(times=TIMES, reason="r").mode, place.node.read().epoch) == (StorageMode.NEO4J_ONLY, 1)
@@ -318,6 +337,44 @@ def test_a_registration_lapses_and_is_forgotten(place: Place) -> None:
     assert place.registered() == 1
 
 
+def seen(name: str, epoch: int, compared: int, failed: int = 0) -> Instance:
+    """Return an instance with what it saw in an epoch."""
+    return Instance(name, "host", None, epoch, epoch, Observed(compared, compared * 0.75, 10 * compared, failed))
+
+
+def test_what_instances_saw_in_this_epoch_is_added_up(place: Place) -> None:
+    """The newest sums of each count once; those of another epoch, or of nothing at all, do not."""
+    assert place.node.observed() == Observed()
+    epoch = changed(place, StorageMode.SHADOW_MILVUS).epoch
+    place.node.renew(seen("a", epoch, 4), 30)
+    place.node.renew(seen("a", epoch, 8, failed=1), 30)
+    place.node.renew(seen("b", epoch, 2, failed=2), 30)
+    place.node.renew(seen("late", epoch - 1, 100), 30)
+    place.node.renew(Instance("idle", "host", None, epoch), 30)
+    assert place.node.observed() == Observed(10, 7.5, 100, 3)
+    assert [one.observed.compared for one in place.node.instances()] == [8, 2, 0, 100]
+
+    changed(place, StorageMode.DUAL_WRITE)
+    assert place.node.observed() == Observed()
+
+
+def test_what_an_instance_saw_outlives_it_while_the_epoch_lasts(place: Place) -> None:
+    """One that left and one that lapsed are no instances, but what they saw counts; in the next epoch they are forgotten."""
+    epoch = changed(place, StorageMode.SHADOW_MILVUS).epoch
+    place.node.renew(seen("left", epoch, 4), 30)
+    place.node.renew(seen("killed", epoch, 8), 0.05)
+    place.node.leave("left")
+    place.node.leave("left")
+    place.wait(0.8)
+    place.node.renew(Instance("other", "host", None, epoch), 0.05)
+    assert [one.name for one in place.node.instances()] == ["other"]
+    assert place.node.observed().compared == 12
+
+    changed(place, StorageMode.DUAL_WRITE)
+    place.node.renew(Instance("other", "host", None, epoch), 0.05)
+    assert place.registered() == 1
+
+
 def test_instances_may_forget_at_the_same_time(place: Place) -> None:
     """Several that renew at once while old ones are to be forgotten all succeed."""
     for number in range(20):
@@ -354,17 +411,37 @@ def test_open_transactions_are_seen_until_they_end(place: Place) -> None:
 
 def test_a_validation_is_noted_and_ages(place: Place) -> None:
     """Nothing is made where there is no node; the newest note stands, with the time that has passed since it was begun."""
-    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", 2.0)
+    verdict = Validated(1, Depth.SAMPLE, True, 1.0, "00ff", "00ff", 2.0)
     place.node.validated(verdict)
     assert place.node.read() == Control()
     assert place.node.read().validated is None
 
     place.node.change(0, StorageMode.DUAL_WRITE, times=TIMES, reason="")
     place.node.validated(verdict)
-    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", 2.0))
+    place.node.validated(Validated(1, Depth.FULL, False, 0.5, "ffff", "00ff", 2.0))
     place.wait(0.5)
 
     noted = place.node.read().validated
     assert noted is not None
-    assert (noted.epoch, noted.depth, noted.clean, noted.rate, noted.digest) == (1, Depth.FULL, False, 0.5, "ffff")
+    assert (noted.epoch, noted.depth, noted.clean, noted.rate) == (1, Depth.FULL, False, 0.5)
+    assert (noted.digest, noted.sink_digest) == ("ffff", "00ff")
     assert 2.5 <= noted.seconds_ago < 10
+
+
+def test_a_search_check_is_noted_and_ages(place: Place) -> None:
+    """Beside a validation, and as that: nothing is made where there is no node, the newest note stands, with its age."""
+    place.node.searched(Searched(1, True, 0.99, 0.96, 0.95, 2.0))
+    assert place.node.read().searched is None
+    assert place.node.read().epoch == 0
+
+    changed(place, StorageMode.DUAL_WRITE)
+    place.node.validated(Validated(1, Depth.FULL, True, 1.0, "ffff", "ffff", 0.0))
+    place.node.searched(Searched(1, True, 0.99, 0.96, 0.95, 2.0))
+    place.node.searched(Searched(1, False, 0.5, 0.9, 0.95, 2.0))
+    place.wait(0.5)
+
+    noted = place.node.read().searched
+    assert noted is not None
+    assert (noted.epoch, noted.good, noted.recall, noted.neo4j_recall, noted.least) == (1, False, 0.5, 0.9, 0.95)
+    assert 2.5 <= noted.seconds_ago < 10
+    assert place.node.read().validated is not None

@@ -42,7 +42,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         pytest.skip(f"no Java on this machine runs {request.param}")
     place = Place(*ways[request.param], request.getfixturevalue("scratch_label"))
     yield place
-    place.run("MATCH (n:SegueControl|SegueInstance|SegueMark|SegueLease|SegueRelay {collection: $name}) DELETE n")
+    place.run("MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark|SegueLease|SegueRelay {collection: $name}) DELETE n")
 
 
 def test_nodes_of_a_kind_go_only_in_neo4j_only(place: Place) -> None:

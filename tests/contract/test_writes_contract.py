@@ -51,7 +51,7 @@ class Place:
         return {row[0]["id"]: row[0] for row in self.run("MATCH (n:LABEL) RETURN properties(n)")}
 
     def clear(self) -> None:
-        self.run("MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DELETE m")
+        self.run("MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DELETE m")
 
 
 @pytest.fixture(params=NEO4J_LINES)

@@ -177,7 +177,7 @@ def test_a_burnt_error_budget_steps_back_by_itself(copied: Shop) -> None:
     """Milvus answers wrongly for a while: the whole fleet reads Neo4j again, and the reason is shown to operators."""
     place = copied.place
     copied.reach("shadow_milvus")
-    with copied.open(milvus_seconds=3, shadow_rate=1.0) as store, copied.open() as other:
+    with copied.open(milvus_seconds=3, shadow_rate=1.0) as store, copied.open(relay=True) as other:
         settled(store, "shadow_milvus")
         copied.await_closed()
         keys = sorted(copied.copies())
@@ -193,6 +193,28 @@ def test_a_burnt_error_budget_steps_back_by_itself(copied: Shop) -> None:
         assert "stepped back by itself: Milvus found" in one["reason"]
         assert {hit.store for hit in store.search(vector(1))} == {segue.StoreName.NEO4J}
     _copy_anew(copied)
+
+
+def test_hybrid_opens_by_what_users_searches_showed(copied: Shop) -> None:
+    """Refused until enough of them were compared; they still count when the instance that saw them is gone."""
+    place = copied.place
+    copied.reach("shadow_milvus")
+    copied.configure(least_shadow_reads=25)
+    try:
+        with copied.open(relay=True, milvus_seconds=3, shadow_rate=1.0) as store:
+            settled(store, "shadow_milvus")
+            copied.await_closed()
+            refused = place.segue("mode", "set", "hybrid")
+            assert refused.code == 5
+            assert "25 are wanted" in refused.err
+            eventually(lambda: {hit.store for hit in store.search(vector(1))} == {segue.StoreName.MILVUS})
+            for number in range(40):
+                store.search(vector(number), 10)
+        ended = place.segue("mode", "set", "hybrid", "--format", "json")
+        assert ended.code == 0, ended.err
+        assert ended.data["collections"][0]["overridden"] == []
+    finally:
+        copied.configure()
 
 
 def _copy_anew(copied: Shop) -> None:

@@ -38,26 +38,42 @@ REGISTER = """
 MERGE (i:SegueInstance {collection: $name, name: $instance})
 SET i.host = 'pod-7', i.own = $own, i.epoch = $epoch, i.until = timestamp() + toInteger(1000 * $seconds)
 """
+SHADOWED = """
+MATCH (c:SegueControl {collection: $name})
+MERGE (i:SegueInstance {collection: $name, name: 'seen'})
+SET i.until = 0, i.observed_epoch = c.epoch, i.compared = 240, i.overlap = 228.0, i.answers = 5000, i.failed = 3
+"""
 CONTROL = "MATCH (c:SegueControl {collection: $name}) RETURN properties(c)"
 
 
 @pytest.fixture
-def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
+def untouched(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
     """A configured collection that nobody has touched."""
     yield from _place(newest_neo4j, milvus_endpoint, tmp_path)
 
 
 @pytest.fixture
+def place(untouched: Workplace) -> Workplace:
+    """The same after a preflight that passed."""
+    untouched.note_preflight()
+    return untouched
+
+
+@pytest.fixture
 def each_line(neo4j_endpoint: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
-    """The same in each release line of Neo4j."""
-    yield from _place(neo4j_endpoint, milvus_endpoint, tmp_path)
+    """The same after a preflight, in each release line of Neo4j."""
+    for place in _place(neo4j_endpoint, milvus_endpoint, tmp_path):
+        place.note_preflight()
+        yield place
 
 
 def _place(neo4j: Endpoint, milvus: Endpoint, folder: Path) -> Iterator[Workplace]:
     with workplace(folder, neo4j, milvus) as place:
         place.configure(CONFIGURATION.format(collection=place.collection, label=place.label))
         yield place
-        place.rows("MATCH (n:SegueControl|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection)
+        place.rows(
+            "MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection
+        )
 
 
 def mode(place: Workplace, *arguments: str) -> Ended:
@@ -83,15 +99,32 @@ def register(place: Workplace, name: str, epoch: int, *, own: str | None = None,
     write(place, REGISTER, instance=name, epoch=epoch, own=own, seconds=seconds)
 
 
-def test_nothing_is_there_at_first(place: Workplace) -> None:
-    """Neo4j alone, epoch 0, nobody registered, and the next step is open; looking leaves no node."""
+def test_nothing_is_there_at_first(untouched: Workplace) -> None:
+    """Neo4j alone, epoch 0, nobody registered, and a preflight opens the next step; looking leaves no node."""
+    place = untouched
     one = shown(place)
     assert (one["name"], one["mode"], one["epoch"]) == (place.collection, "neo4j_only", 0)
     assert (one["capture"], one["copied"], one["instances"]) == (None, None, [])
     assert one["backlog"] == {"open": 0, "dirty": 0, "tainted": 0}
-    command = f"segue mode set dual_write --collection {place.collection}"
-    assert one["next"] == {"mode": "dual_write", "gates": [], "command": command}
+    command = f"segue preflight --collection {place.collection}"
+    gate = {"name": "preflight", "holds": False, "evidence": "no preflight was made", "command": command}
+    assert one["next"] == {"mode": "dual_write", "gates": [gate], "command": command}
     assert place.rows(CONTROL, name=place.collection) == []
+
+
+def test_dual_write_asks_for_a_young_preflight_that_passed(place: Workplace) -> None:
+    """One that failed or is too old closes the gate again; its age is shown, and an override passes it."""
+    command = f"segue mode set dual_write --collection {place.collection}"
+    assert shown(place)["next"]["command"] == command
+    write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp() - 8 * 86400000")
+    old = mode(place, "set", "dual_write")
+    assert old.code == 5
+    assert "preflight: the last preflight, 691,200 s ago, passed; that is older than 604,800 s" in old.err
+    write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp(), c.preflight_ok = false")
+    failed = mode(place, "set", "dual_write")
+    assert failed.code == 5
+    assert "s ago, failed" in failed.err
+    assert mode(place, "set", "dual_write", "--override", "preflight", "--reason", "r").code == 0
 
 
 def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
@@ -125,9 +158,18 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
     write(place, VALIDATED)
     eventually(lambda: all(gate["holds"] for gate in shown(place)["next"]["gates"]))
     assert shown(place)["next"]["command"] == f"segue mode set shadow_milvus --collection {place.collection}"
-    for wanted in ("shadow_milvus", "hybrid"):
-        ended = mode(place, "set", wanted)
-        assert ended.code == 0, ended.err
+    ended = mode(place, "set", "shadow_milvus")
+    assert ended.code == 0, ended.err
+    unproven = mode(place, "set", "hybrid")
+    assert unproven.code == 5
+    assert "shadow: 0 shadow reads were compared in epoch 2" in unproven.err
+    assert "shadow_rate" in unproven.err
+    write(place, SHADOWED)
+    (gate,) = (gate for gate in shown(place)["next"]["gates"] if gate["name"] == "shadow")
+    assert gate["holds"]
+    assert "240 shadow reads were compared in epoch 2: Milvus found 95.0% of what Neo4j found" in gate["evidence"]
+    ended = mode(place, "set", "hybrid")
+    assert ended.code == 0, ended.err
     assert shown(place)["next"] is None
 
     back = mode(place, "set", "neo4j_only", "--reason", "incident 7")
@@ -137,8 +179,9 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["shadow_milvus", "hybrid"])
-def test_a_jump_is_refused(place: Workplace, wanted: str) -> None:
+def test_a_jump_is_refused(untouched: Workplace, wanted: str) -> None:
     """From the beginning only `dual_write` is reachable, whatever is overridden; nothing is written."""
+    place = untouched
     ended = mode(place, "set", wanted, "--override", "backfill", "--reason", "hurry")
     assert ended.code == 5
     assert ended.data["error"]["hint"] == "From here: dual_write."

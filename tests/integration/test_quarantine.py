@@ -133,7 +133,6 @@ def _cosine() -> Case:
 
 
 def _euclidean() -> Case:
-    # One below the greatest: Milvus 2.3 stores a row under 2**63 - 1, and finds it by search, but by no filter.
     keys = [0, -1, 2**63 - 2, -(2**63), *range(1, 37)]
     fit = [{"id": key, "embedding": vector} for key, vector in zip(keys, _vectors(40), strict=True)]
     fit += [{"id": 100, "embedding": [0.0] * DIMENSION}, {"id": 101, "embedding": [1, 2, 3, 4, 5, 6, 7, 8]}]
@@ -142,6 +141,7 @@ def _euclidean() -> Case:
         ({"id": 1.5, "embedding": FINE}, Reason.KEY_TYPE),
         ({"embedding": FINE}, Reason.KEY_MISSING),
         ({"id": 102, "embedding": [NAN, *FINE[1:]]}, Reason.NOT_FINITE),
+        ({"id": 2**63 - 1, "embedding": FINE}, Reason.KEY_TOO_LARGE),
     ]
     return Case(Metric.EUCLIDEAN, fit, unfit, {}, key_type="integer")
 

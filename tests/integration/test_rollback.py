@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from prometheus_client import CollectorRegistry
 
 import segue
 from acceptance.workplace import Ended, Workplace, eventually, quoted, workplace
+from faults.proxy import proxied
+from segue.migration import gate_names
 from segue.sandbox import Endpoint
 
 ITEMS, DIMENSION = 120, 8
@@ -65,8 +68,9 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         text = "UNWIND $items AS item CREATE (n:LABEL {id: item.id, title: item.id}) SET n.embedding = item.vector"
         place.rows(text, items=items)
         place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
+        place.note_preflight()
         yield place
-        nodes = "SegueControl|SegueInstance|SegueMark|SegueLease|SegueRelay"
+        nodes = "SegueControl|SegueEvent|SegueInstance|SegueMark|SegueLease|SegueRelay"
         place.rows(f"MATCH (n:{nodes} {{collection: $name}}) DELETE n", name=place.collection)
 
 
@@ -86,7 +90,7 @@ def bring(place: Workplace, mode: str) -> None:
         time.sleep(1.1)
         ends += [place.segue("mode", "set", "shadow_milvus")]
     if mode == "hybrid":
-        ends += [place.segue("mode", "set", "hybrid")]
+        ends += [place.segue("mode", "set", "hybrid", "--override", "shadow", "--reason", "a test")]
     assert [end.code for end in ends] == [0] * len(ends), [end.err for end in ends]
 
 
@@ -197,6 +201,48 @@ def test_from_every_mode_with_readers_and_writers(place: Workplace, monkeypatch:
     if mode != "neo4j_only":
         assert (control(place)["mode"], control(place)["reason"]) == ("neo4j_only", "incident 7")
         assert control(place)["epoch"] == one["epoch"] == MODES.index(mode) + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [("neo4j_only", "dual_write"), ("dual_write", "shadow_milvus"), ("shadow_milvus", "hybrid"), ("hybrid", "shadow_milvus")],
+)
+def test_from_the_middle_of_a_change(
+    place: Workplace, milvus_endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, before: str, wanted: str
+) -> None:
+    """A change waits for an instance when its terminal, the relay and Milvus die, while another terminal goes on waiting.
+
+    One command leads back, the other terminal is told, no search and no write fails, nothing is lost.
+    """
+    bring(place, before)
+    with proxied(milvus_endpoint.uri) as (proxy, uri), Application(place, monkeypatch, MILVUS_URI=uri) as application:
+        application.answered_by("milvus" if before in {"shadow_milvus", "hybrid"} else "neo4j")
+        relay = place.start("relay")
+        place.rows(REGISTER, name=place.collection)
+        everything = [word for gate in gate_names() for word in ("--override", gate)]
+        died = place.start("mode", "set", wanted, *everything, "--reason", "in a hurry")
+        died.await_words("waiting for epoch")
+        other = place.start("mode", "set", wanted)
+        other.await_words("waiting for epoch")
+        assert control(place)["mode"] == wanted
+
+        for process in (died, relay):
+            process.signal(signal.SIGKILL)
+        proxy.cut()
+        back = place.start("rollback", "--confirm", "--format", "json")
+        back.await_words("mode: done")
+        place.rows("MATCH (i:SegueInstance {collection: $name, name: 'pod-7-4711-abcd'}) DELETE i", name=place.collection)
+        ended = back.ended()
+        assert ended.code == 0, ended.err
+        after = time.time()
+        told = other.ended()
+        eventually(lambda: len([began for began, _ in application.answers if began > after]) > 50)
+    assert told.code == 5, told.err
+    assert "somebody else changed the mode" in told.err
+    assert application.errors == []
+    assert {by for began, by in application.answers if began > after} == {"neo4j"}
+    assert_nothing_is_lost(place, application)
+    assert control(place)["mode"] == "neo4j_only"
 
 
 def test_without_confirm_it_shows_and_changes_nothing(place: Workplace) -> None:

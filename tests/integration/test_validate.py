@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from acceptance.workplace import Ended, Workplace, workplace
 from segue.sandbox import Endpoint
 
 ITEMS, DIMENSION = 1_200, 16
+
+SECONDS = int(os.environ.get("SEGUE_VALIDATE_SECONDS", "20"))
+WRITERS = int(os.environ.get("SEGUE_VALIDATE_WRITERS", "4"))
+"""How long is validated beside how many writers; `make chaos` takes more of both."""
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,13 @@ def upsert(place: Workplace, changed: dict[str, Any]) -> None:
     """Write a row with the plain client."""
     place.client.upsert(place.collection, [changed | {"vector": changed["vector"].tolist()}])
 
+
+FILTERS = """
+[[collections.filters]]
+year = { ">=" = 1960 }
+[[collections.filters]]
+tags = { contains = "t3" }
+"""
 
 PLANTED = {
     "k-000010": ("missing", ""),
@@ -191,24 +203,103 @@ def test_bad_input_is_one_plain_message(copied: tuple[Workplace, Loaded]) -> Non
     assert "Configured:" in gone.err
 
 
+def searched(place: Workplace, *arguments: str) -> tuple[Ended, dict[str, Any]]:
+    """Run `segue validate --search` and return what is said of the searches as well."""
+    ended = validate(place, "--search", *arguments)
+    assert ended.out, ended.err
+    return ended, told(ended)["searches"]
+
+
+def test_both_sides_find_what_is_nearest(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
+    """After a reload, without a filter, under two of the application's, and for vectors of its own: recall and score agree."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded) + FILTERS)
+    own = np.random.default_rng(5).normal(size=(3, DIMENSION))
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(one.tolist()) for one in own) + "\n\n", encoding="utf-8")
+    ended, said = searched(place, "--queries", "20", "--query-vectors", "own.jsonl", "--reload")
+    assert ended.code == 0, ended.err
+    assert (said["questions"], said["k"], said["scored"], said["reloaded"], said["good"]) == (23, 10, ITEMS, True, True)
+    assert [one["filter"] for one in said["asked"]] == ["", '{"year": {">=": 1960}}', '{"tags": {"contains": "t3"}}']
+    for one in said["asked"]:
+        assert one["milvus"]["mean"] > 0.95, one
+        assert one["milvus"]["bound"] < one["milvus"]["mean"]
+        assert one["milvus"]["score_error"] < 1e-5, one
+        assert one["neo4j"]["score_error"] < 0.02, one
+        assert one["neo4j"]["median_seconds"] > 0
+        assert (one["milvus"]["judged"], one["unjudged"], one["empty"]) == (23, 0, 0)
+    text = place.segue("validate", "--search", "--queries", "5", "--filter", '{"year": 1950}').out
+    for words in ("recall of Milvus", "against 1,200 exact scores", '{"year": 1950}', "p95 ms", "enough"):
+        assert words in text
+
+
+def test_what_milvus_does_not_find_is_exit_4(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:
+    """A fifth of the rows under a filter is taken out behind everybody's back: its recall says so, and which keys it misses."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded))
+    rows = place.client.query(
+        place.collection, filter="year < 1912 and id != ''", output_fields=["*"], limit=1_000, consistency_level="Strong"
+    )
+    gone = rows[::5]
+    try:
+        place.client.delete(place.collection, ids=[one["id"] for one in gone])
+        only = ("--queries", "30", "--filter", '{"year": {"<": 1912}}', "--threshold", "0")
+        ended, said = searched(place, *only, "--least-recall", "0.97")
+        asked = said["asked"]
+        assert (ended.code, ended.data["status"]) == (4, "failed")
+        assert "Milvus finds" in ended.err
+        assert '{"year": {"<": 1912}}' in ended.err
+        assert asked[0]["milvus"]["mean"] > 0.95
+        assert 0.6 < asked[1]["milvus"]["mean"] < 0.95
+        assert asked[1]["neo4j"]["mean"] > asked[1]["milvus"]["mean"]
+        missed = {key for poor in asked[1]["poor"] for key in poor["missed"]}
+        assert len(missed & {one["id"] for one in gone}) >= len(missed) / 2
+        assert searched(place, *only, "--least-recall", "0.5")[0].code == 0
+    finally:
+        place.client.upsert(place.collection, [one | {"vector": [float(x) for x in one["vector"]]} for one in gone])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--k", "5"), "Add --search"),
+        (("--search", "--queries", "0"), "--query-vectors FILE"),
+        (("--search", "--reload", "--dry-run"), "Leave one of them out"),
+        (("--search", "--filter", "{year: 1}"), "is no JSON"),
+        (("--search", "--filter", '{"colour": 1}'), "is no carried property"),
+        (("--search", "--query-vectors", "short.jsonl"), "short.jsonl:2 has 3 elements"),
+        (("--search", "--query-vectors", "none.jsonl"), "cannot read the vectors in none.jsonl"),
+    ],
+)
+def test_a_search_check_that_does_not_fit_is_refused(
+    copied: tuple[Workplace, Loaded], tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """Exit 2, what is wrong and what to do, before anything is compared."""
+    place, loaded = copied[0].elsewhere(tmp_path), copied[1]
+    place.configure(configuration(place, loaded))
+    (tmp_path / "short.jsonl").write_text(f"{json.dumps([0.5] * DIMENSION)}\n[1, 2, 3]\n", encoding="utf-8")
+    ended = validate(place, *arguments)
+    assert ended.code == 2
+    assert words in ended.err
+
+
 LIVE = """\
 [milvus]
 request_timeout_seconds = 5
 [relay]
 landing_seconds = 8
 lease_seconds = 12
-window_seconds = 1
+window_seconds = 7
 [validate]
 settle_seconds = 10
 """
-MARKS = "MATCH (m:SegueMark|SegueControl|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
+MARKS = "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
 
 
-@pytest.mark.timeout(300)
-def test_beside_four_writers_and_a_relay_nothing_is_falsely_different(
+@pytest.mark.timeout(300 + SECONDS)
+def test_beside_writers_and_a_relay_nothing_is_falsely_different(
     newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    """For 20 s they create, change and delete; every depth again and again says clean. Then --fix mends through the relay."""
+    """They create, change and delete; every depth and every search says clean each time. Then --fix mends through the relay."""
     with workplace(tmp_path, newest_neo4j, milvus_endpoint) as place:
         place.configure(configuration(place, load(place, ITEMS, DIMENSION), extra=LIVE))
         try:
@@ -216,22 +307,16 @@ def test_beside_four_writers_and_a_relay_nothing_is_falsely_different(
             assert place.migrate().code == 0
             relay = place.start("relay")
             relay.await_words("backlog")
-            with _writers(place) as writes:
-                began = time.monotonic()
-                depths = cycle([(), ("--full",), ("--quick",)])
-                while time.monotonic() - began < 20:
-                    ended = validate(place, *next(depths), "--threshold", "1")
-                    assert told(ended)["differences"] == [], told(ended)
-                    assert ended.code == 0, ended.err
-                    assert ended.data["counts"]["compared"] > ITEMS / 2
-            assert len(writes) > 200
+            _validate_beside_writers(place)
 
+            place.note_preflight()
             mode = place.segue("mode", "set", "dual_write")
             assert mode.code == 0, mode.err
             assert told(place.segue("mode", "show", "--format", "json"))["validated"] is not None, "noted beside the trigger"
             assert place.segue("validate").code == 0
             noted = told(place.segue("mode", "show", "--format", "json"))["validated"]
             assert (noted["epoch"], noted["depth"], noted["clean"], noted["rate"]) == (1, "sample", True, 1.0)
+            _assert_kept(place, noted["digest"], noted["sink_digest"])
             one = row(place, "k-000300")
             upsert(place, one | {"year": 1})
             place.client.delete(place.collection, filter='id in ["k-000301"]')
@@ -252,9 +337,39 @@ def test_beside_four_writers_and_a_relay_nothing_is_falsely_different(
             place.rows(MARKS, name=place.collection)
 
 
+def _assert_kept(place: Workplace, source: str, sink: str) -> None:
+    """The last verdict is in the journal, with the digest of each side and the version; the report says so."""
+    assert source == sink != "0" * 16
+    events = "MATCH (e:SegueEvent {collection: $name, kind: 'validation'}) RETURN e.text, e.data, e.version ORDER BY e.at"
+    *_, (text, data, version) = place.rows(events, name=place.collection)
+    assert text.startswith("sample: 1,")
+    assert text.endswith("nothing differs")
+    assert json.loads(data)["digests"] == {"source": source, "sink": sink}
+    assert version
+    report = place.segue("report", "--format", "markdown").out
+    assert f"digests {source} (Neo4j) and {sink} (Milvus)" in report
+    assert "against exact scores, 95.00% were wanted" in report
+
+
+def _validate_beside_writers(place: Workplace) -> None:
+    """Validate at every depth, and the searches, one after the other for so long."""
+    depths = [(), ("--full",), ("--quick",), ("--search", "--queries", "20")]
+    runs = 0
+    with _writers(place) as writes:
+        began = time.monotonic()
+        while runs < len(depths) or time.monotonic() - began < SECONDS:
+            ended = validate(place, *depths[runs % len(depths)], "--threshold", "1")
+            assert told(ended)["differences"] == [], told(ended)
+            assert ended.code == 0, (ended.err, told(ended)["searches"])
+            assert ended.data["counts"]["compared"] > ITEMS / 2
+            runs += 1
+    assert len(writes) > 200
+    sys.stderr.write(f"{runs} validations beside {WRITERS} writers, {len(writes):,} writes: no false difference\n")
+
+
 @contextmanager
 def _writers(place: Workplace) -> Iterator[list[str]]:
-    """Let four users write, each its own way, none of the keys that the test spoils later; yields what they wrote."""
+    """Let users write, each its own way, none of the keys that the test spoils later; yields what they wrote."""
     stop, writes, errors = threading.Event(), list[str](), list[BaseException]()
 
     def write(seed: int) -> None:
@@ -276,7 +391,7 @@ def _writers(place: Workplace) -> Iterator[list[str]]:
         except BaseException as fault:  # noqa: BLE001  # told by the test
             errors.append(fault)
 
-    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(WRITERS)]
     for thread in threads:
         thread.start()
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from segue.breaker import Breaker
 from segue.errors import ModeRefused, RetryableError, UnsafeResume
+from segue.migration import SHADOWED
 from segue.model import (
     CarriedProperty,
     Counts,
@@ -350,7 +351,9 @@ class Scene:
             except ModeRefused:
                 # That both sides are equal is the scene's own business to find out.
                 epoch = self.control.read().epoch
-                self.control.validated(Validated(epoch, Depth.FULL, clean=True, rate=1.0, digest="", seconds_ago=0.0))
+                self.control.validated(
+                    Validated(epoch, Depth.FULL, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=0.0)
+                )
                 self.world.sleep(1)
             except RetryableError:
                 self.world.pause("try again", rests=True)
@@ -384,7 +387,8 @@ class Scene:
             mode,
             collection="c",
             times=TIMES,
-            overrides=Overrides(),
+            # Shadow reads are not made here.
+            overrides=Overrides((SHADOWED.name,), "made elsewhere"),
             patience=patience,
             watch=Unwatched(),
         )
@@ -428,7 +432,7 @@ class Unwatched:
 class Unseen:
     """Shadow reads that are not made."""
 
-    def offer(self, *_: Any) -> None: ...
+    def offer(self, *_: Any, **__: Any) -> None: ...
 
 
 class Inline:

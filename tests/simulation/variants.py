@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import FenceTimes, Instance, Key, Layout, Opened, OpenMark, Page, Rows
+from segue.model import FenceTimes, Instance, Key, Layout, Opened, Page, Rows
 from segue.pipelines.layouts import VERSION_FIELD
 from segue.ports import Looked
 from segue.ports.marking import NOTHING
@@ -257,10 +257,9 @@ class CachesWhileDirty(Search):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        items = self._overlay.items
-        self._overlay.items = lambda opened: items(_all_acknowledged(opened))  # type: ignore[method-assign]
+        parts = self._overlay.parts
+        self._overlay.parts = lambda opened: parts(_all_acknowledged(opened))  # type: ignore[method-assign]
 
 
 def _all_acknowledged(opened: Opened) -> Opened:
-    marks = {key: OpenMark(mark.version, acknowledged=True) for key, mark in opened.marks.items()}
-    return replace(opened, marks=marks, page=Page([], [], opened.page.vectors[:0], [], [], None, exhausted=True))
+    return replace(opened, dirty=set(), page=Page([], [], opened.page.vectors[:0], [], [], None, exhausted=True))

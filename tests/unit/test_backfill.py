@@ -500,8 +500,8 @@ def test_beside_writers_such_keys_are_left_to_the_relay(copy: Copy) -> None:
     beside.run(calls, restart=True)
 
     assert "delete" not in calls.made
-    assert keys <= set(beside.graph.opened())
-    assert not {film(number)[SPEC.key] for number in range(30) if number not in (3, 7)} & set(beside.graph.opened())
+    assert keys <= set(beside.graph.opened()[0])
+    assert not {film(number)[SPEC.key] for number in range(30) if number not in (3, 7)} & set(beside.graph.opened()[0])
 
 
 def test_a_copy_into_a_collection_of_its_own_looks_for_no_leftovers(copy: Copy) -> None:

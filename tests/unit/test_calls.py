@@ -57,9 +57,9 @@ def test_vectors_keep_what_they_were_given() -> None:
         (SPEC, None, "key None is a NoneType"),
         (SPEC, "é" * 257, "has 514 bytes, Milvus takes 512"),
         (SPEC, "\ud800", "half a character"),
-        (NUMBERED, "7", "key '7' is no 64-bit integer"),
-        (NUMBERED, True, "key True is no 64-bit integer"),
-        (NUMBERED, 2**63, "is no 64-bit integer"),
+        (NUMBERED, "7", "key '7' is no integer from -2**63"),
+        (NUMBERED, True, "key True is no integer from -2**63"),
+        (NUMBERED, 2**63 - 1, "is no integer from -2**63"),
     ],
 )
 def test_a_key_of_another_kind_is_refused(spec: SourceSpec, key: Any, words: str) -> None:

@@ -8,7 +8,19 @@ import pytest
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, SegueError, StoreUnavailable
 from segue.migration import GateSeen
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, KeyType, Metric, SourceSpec, StorageMode, Validated
+from segue.model import (
+    STATIC,
+    Control,
+    Depth,
+    FenceTimes,
+    Instance,
+    KeyType,
+    Metric,
+    Observed,
+    SourceSpec,
+    StorageMode,
+    Validated,
+)
 from segue.phases.cutover import Changed, Overrides, Patience, change_mode, roll_out
 from segue.ports import RolloutWatch
 from segue.stores.memory_control import MemoryControl
@@ -102,7 +114,13 @@ class Place:
     def validated(self) -> None:
         """Note a clean validation of the present epoch."""
         epoch = self.node.read().epoch
-        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=0.0))
+        self.node.validated(Validated(epoch, Depth.SAMPLE, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=0.0))
+
+    def shadowed(self, compared: int = 200) -> None:
+        """Have an instance that saw shadow reads go well in the present epoch, and has left."""
+        epoch = self.node.read().epoch
+        self.node.renew(Instance("seen", "host", None, epoch, epoch, Observed(compared, 0.9 * compared, compared, 0)), 1.0)
+        self.node.leave("seen")
 
     def _wait(self, seconds: float) -> bool:
         self.now += seconds
@@ -158,6 +176,10 @@ def test_the_way_forward_and_back() -> None:
     place.open_shadow()
     capture = place.node.read().capture
     assert place.change(SHADOW).control.capture == capture
+    place.shadowed(199)
+    with pytest.raises(ModeRefused, match=r"shadow: 199 shadow reads were compared in epoch 2"):
+        place.change(HYBRID)
+    place.shadowed()
     assert place.change(HYBRID).control.capture == capture
     back = place.change(ONLY)
     assert (back.before, back.control.mode, back.control.capture) == (HYBRID, ONLY, None)
@@ -347,6 +369,7 @@ def test_kept_times_decide_when_a_copy_is_visible() -> None:
     place.validated()
     place.now += FenceTimes(visible=4.0).window
     place.change(SHADOW, times=FenceTimes(visible=900.0))
+    place.shadowed()
     assert place.change(HYBRID, times=FenceTimes(visible=900.0)).control.times == FenceTimes(visible=4.0)
     assert isinstance(place.node.read(), Control)
 

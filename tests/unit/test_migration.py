@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, highest, reachable
-from segue.model import STATIC, Control, Depth, FenceTimes, StorageMode, Validated
+from segue.model import STATIC, Budget, Control, Depth, FenceTimes, Observed, Searched, StorageMode, Validated
 from segue.ports import Backlog
 
 ONLY, DUAL, SHADOW, HYBRID = StorageMode
@@ -15,9 +15,13 @@ CLEAN = Backlog(open=9, dirty=0, tainted=0, oldest_seconds=0.0)
 TIMES = FenceTimes(visible=5.0)
 
 
+WELL = Observed(compared=200, overlap=180.0, answers=1_000, failed=50)
+"""Shadow reads as they must be before hybrid."""
+
+
 def standing(control: Control, backlog: Backlog = CLEAN) -> Standing:
     """Return how a collection stands, in `dual_write` unless said otherwise."""
-    return Standing("films", control, backlog, TIMES)
+    return Standing("films", control, backlog, TIMES, observed=WELL)
 
 
 def test_phases_are_the_modes_in_order() -> None:
@@ -35,7 +39,7 @@ def test_only_neighbours_and_neo4j_only_are_reachable(mode: StorageMode, others:
     assert set(reachable(mode)) == others
 
 
-CHECKED = Validated(1, Depth.SAMPLE, clean=True, rate=1.0, digest="", seconds_ago=60.0)
+CHECKED = Validated(1, Depth.SAMPLE, clean=True, rate=1.0, digest="", sink_digest="", seconds_ago=60.0)
 
 
 def copied(
@@ -124,14 +128,46 @@ GOOD = copied("t", ago=5.0, changed=TIMES.window)
     ],
 )
 def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: list[str], words: str, command: str) -> None:
-    """Each closed gate says why, and which command would open it; before hybrid they are the same as before shadow reads."""
+    """Each closed gate says why, and which command would open it; before hybrid the same ones stand, and one more."""
     seen = gates_before(SHADOW, standing(control, backlog))
     assert [gate.name for gate in seen] == ["backfill", "drained", "visible", "validation"]
     assert [gate.name for gate in closed(seen)] == shut
     if shut:
         assert words in closed(seen)[0].evidence
         assert closed(seen)[0].command == command
-    assert gates_before(HYBRID, standing(control, backlog)) == seen
+    assert gates_before(HYBRID, standing(control, backlog))[:-1] == seen
+
+
+@pytest.mark.parametrize(
+    ("observed", "words", "command"),
+    [
+        (Observed(), "0 shadow reads were compared in epoch 1; 0 of 0 answers of Milvus failed; 200 are wanted", "shadow_rate"),
+        (replace(WELL, compared=199, overlap=199.0), "199 shadow reads were compared", "shadow_rate"),
+        (replace(WELL, overlap=139.9), "Milvus found 70.0% of what Neo4j found", "segue validate --search --collection films"),
+        (replace(WELL, failed=51), "51 of 1,000 answers of Milvus failed, more than 5.0%", "segue mode set dual_write"),
+    ],
+)
+def test_hybrid_waits_for_shadow_reads_that_went_well(observed: Observed, words: str, command: str) -> None:
+    """Enough of them in this epoch, with enough found and hardly an answer failed; nothing else is asked of them."""
+    at = standing(copied("t"))
+    (gate,) = closed(gates_before(HYBRID, replace(at, observed=observed)))
+    assert gate.name == "shadow"
+    assert words in gate.evidence
+    assert command in gate.command
+    assert closed(gates_before(SHADOW, replace(at, observed=observed))) == []
+
+
+def test_shadow_reads_are_told_with_their_bound_and_limits_can_be_set() -> None:
+    """The evidence has numbers and a bound; budgets other than the default decide otherwise."""
+    at = standing(copied("t"))
+    gate = gates_before(HYBRID, at)[-1]
+    assert gate.holds
+    assert gate.evidence == (
+        "200 shadow reads were compared in epoch 1: Milvus found 90.0% of what Neo4j found (with 95 % confidence at least "
+        "84.0%); 50 of 1,000 answers of Milvus failed"
+    )
+    for strict in (Budget(least_reads=201), Budget(least_overlap=0.91), Budget(most_failed=0.049)):
+        assert [one.name for one in closed(gates_before(HYBRID, replace(at, budget=strict)))] == ["shadow"]
 
 
 def test_a_validation_counts_in_its_epoch_before_milvus_is_read() -> None:
@@ -152,6 +188,17 @@ def test_a_validation_grows_too_old_for_hybrid() -> None:
     assert gate.evidence.endswith("that is older than 3,600 s")
     assert closed(gates_before(HYBRID, replace(within, validated_within=3_602.0))) == []
     assert closed(gates_before(SHADOW, within)) == []
+
+
+def test_a_search_check_that_failed_counts_until_one_holds() -> None:
+    """Comparing rows does not see what is wrong with an index; a clean comparison alone does not open the gate again."""
+    bad = replace(copied("t"), searched=Searched(1, False, 0.912, 0.97, 0.95, 30.0))
+    for mode in (SHADOW, HYBRID):
+        (gate,) = closed(gates_before(mode, standing(bad)))
+        assert (gate.name, gate.command) == ("validation", "segue validate --collection films --search")
+        assert "(begun 30 s ago) Milvus found 91.2% of what is nearest, 95.0% are wanted" in gate.evidence
+    good = replace(bad, searched=Searched(1, True, 0.97, 0.97, 0.95, 30.0))
+    assert closed(gates_before(SHADOW, standing(good))) == []
 
 
 def test_an_override_lets_only_the_named_gate_pass() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from segue.errors import ConfigError, StoreUnavailable
-from segue.model import Control, FenceTimes, Instance, StorageMode, StoreName
+from segue.model import Control, FenceTimes, Instance, Observed, StorageMode, StoreName
 from segue.stores.memory_control import MemoryControl
 from segue.traffic.modes import ModeFollower, OwnMode, View
 
@@ -273,6 +273,35 @@ def test_neo4j_away_changes_nothing() -> None:
     place.node.is_away = False
     place.follower.look()
     assert [instance.name for instance in place.node.instances()] == ["one"]
+
+
+def test_what_was_observed_goes_along_with_renewals_and_last_of_all() -> None:
+    """Every third of the registration's time, with no write of its own in between; what came since is told when leaving."""
+    place = Place()
+    control = place.change(SHADOW)
+    compared = 0
+    place.follower = ModeFollower(
+        place.node,
+        OwnMode(),
+        "one",
+        "host",
+        place.meter,
+        observed=lambda: (control.epoch, Observed(compared, compared * 1.0, compared, 0)),
+        clock=lambda: place.now,
+    )
+    place.follower.look()
+    compared = 7
+    place.follower.look()
+    assert place.node.observed().compared == 0
+    place.now += 5.0
+    place.follower.look()
+    assert place.node.observed().compared == 7
+    compared = 9
+    place.follower.leave()
+    assert (place.node.observed().compared, place.node.instances()) == (9, [])
+    compared = 11
+    place.follower.leave()
+    assert place.node.observed().compared == 9, "an instance that left does not come back"
 
 
 def test_leaving_takes_the_registration_out() -> None:

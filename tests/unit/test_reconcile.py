@@ -15,7 +15,19 @@ import pytest
 
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import Interrupted, ModeRefused
-from segue.model import CarriedProperty, Depth, FenceTimes, Key, KeyType, Kind, Metric, PropertyType, SourceSpec, StorageMode
+from segue.model import (
+    CarriedProperty,
+    Depth,
+    EventKind,
+    FenceTimes,
+    Key,
+    KeyType,
+    Kind,
+    Metric,
+    PropertyType,
+    SourceSpec,
+    StorageMode,
+)
 from segue.phases import reconcile as module
 from segue.phases.reconcile import Job, Outcome, Reconcile, Sides
 from segue.phases.relay import Relay, Timing
@@ -23,6 +35,7 @@ from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
 from segue.state.sqlite_comparisons import SqliteComparisons
 from segue.stores.memory_control import MemoryControl
+from segue.stores.memory_journal import MemoryJournal
 from segue.stores.memory_marks import MemoryGraph
 from segue.stores.memory_sides import MemorySinkSide, MemorySourceSide
 from segue.stores.memory_store import MemorySink
@@ -51,6 +64,7 @@ class World:
         self.folder = folder
         self.graph = MemoryGraph(SPEC, clock=lambda: self.now)
         self.control = MemoryControl(clock=lambda: self.now)
+        self.journal = MemoryJournal(lambda: self.now)
         self.memory = MemorySink()
         self.memory.create(LAYOUT)
         self.stop = threading.Event()
@@ -92,7 +106,7 @@ class World:
         job = Job("items", SPEC, SPEC, LAYOUT, depth, sample_size, 20, settle, "1.0")
         source = MemorySourceSide(self.graph.items, self.graph.page, self.chance.random)
         sink = MemorySinkSide(partial(self.memory.rows, "items"), LAYOUT)
-        sides = Sides(source, self.graph, sink, self.memory, self.graph, self.control)
+        sides = Sides(source, self.graph, sink, self.memory, self.graph, self.control, self.journal)
         workers = LocalWorkers(1)
         return Reconcile(
             job, sides, workers, self, clock=lambda: self.now, wait=self.wait, stop=self.stop, choose=self.chance.sample
@@ -335,11 +349,11 @@ def test_a_sample_that_is_stopped_gives_no_verdict(world: World) -> None:
 
 def test_the_verdict_is_noted_with_the_epoch_and_ages(world: World) -> None:
     """On the control node, in place of an earlier one; without a control node nothing is made."""
-    world.reconcile().record(world.run())
+    world.reconcile().record(world.run(), threshold=0.99)
     assert world.control.read().validated is None
     world.capture()
     found = world.run()
-    world.reconcile().record(found)
+    world.reconcile().record(found, threshold=0.99)
     world.now += 60
     noted = world.control.read().validated
     assert noted is not None
@@ -387,3 +401,20 @@ def test_a_sample_looks_for_orphans_beside_its_keys(tmp_path: Path) -> None:
     assert found.tally.orphaned > 10
     assert set(found.differing.values()) == {Kind.ORPHANED}
     assert found.bound == pytest.approx(1 - 0.05 ** (1 / (found.tally.compared - found.tally.orphaned)))
+
+
+def test_every_verdict_is_in_the_journal(world: World) -> None:
+    """With what was compared and found, what was wanted, and a digest of each side; the newest is last, none is replaced."""
+    world.reconcile().record(world.run(), threshold=0.99)
+    world.spoil("k00007")
+    world.memory.delete(LAYOUT, ["k00008"])
+    world.reconcile(Depth.SAMPLE).record(world.run(Depth.SAMPLE, 150), threshold=0.5)
+    first, second = world.journal.events()
+    assert {event.kind for event in (first, second)} == {EventKind.VALIDATION}
+    assert first.text == "full: 200 keys compared, 100.0000% equal; nothing differs"
+    assert (first.data["depth"], first.data["matched"], first.data["clean"], first.data["bound"]) == ("full", 200, True, None)
+    assert first.data["digests"]["source"] == first.data["digests"]["sink"]
+    assert (second.data["depth"], second.data["threshold"]) == ("sample", 0.5)
+    assert second.data["compared"] == second.data["matched"] + second.data["missing"] + second.data["mismatched"]
+    assert 0 < second.data["bound"] < 1
+    assert second.data["epoch"] == 0

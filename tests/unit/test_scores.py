@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from segue.model import Metric
-from segue.pipelines.scores import MILVUS_METRIC, exact_scores, neo4j_score
+from segue.pipelines.scores import MILVUS_METRIC, exact_scores, exact_scores_of_all, neo4j_score
 
 VECTORS = arrays.arrays(np.float64, 8, elements=st.floats(-100, 100)).filter(lambda vector: bool(np.linalg.norm(vector) > 1e-3))
 
@@ -73,3 +73,16 @@ def test_exact_scores_are_those_of_single_pairs(metric: Metric) -> None:
 def test_a_cosine_beyond_one_is_rounding(cosine: float, score: float) -> None:
     """Milvus's float32 arithmetic can give a little more than 1; no score leaves [0, 1]."""
     assert neo4j_score(Metric.COSINE, cosine) == score
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_scores_of_many_at_once_are_those_of_one_after_the_other(metric: Metric) -> None:
+    """One row of scores a question, as `exact_scores` gives it; a vector against itself scores the most there is."""
+    choose = np.random.default_rng(8)
+    asked, rows = choose.standard_normal((3, 7)).astype(np.float32), choose.standard_normal((5, 7)).astype(np.float32)
+    rows[2] = asked[1]
+    scores = exact_scores_of_all(metric, asked, rows)
+    for question, found in zip(asked, scores, strict=True):
+        assert found == pytest.approx(exact_scores(metric, question, rows), abs=1e-12)
+    if metric is not Metric.DOT:
+        assert scores[1, 2] == pytest.approx(1.0, abs=1e-12)

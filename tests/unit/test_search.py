@@ -112,6 +112,7 @@ class Scene:
         self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.meter)
         self.set(mode)
         self.follower.look()
+        self.budget.follow(self.follower.view.control.epoch)
         parts = (self.follower, self.breaker, self.shadow, self.budget, self.meter, self.clock)
         self.search_ = Search(SPEC, self.serving, self.milvus, self, *parts, LIMITS)
 
@@ -363,7 +364,7 @@ def test_a_probe_that_came_to_no_answer_is_made_again() -> None:
     _has_too_much_open(scene)
     scene.now += 60
     assert scene.found()[0] == ("a", NEO4J)
-    for key in scene.graph.opened():
+    for key in scene.graph.opened()[0]:
         scene.graph.acknowledge(scene.graph.look([key]).versions)
     scene.now += 60
     parts = scene.graph.lease("relay", 10, 1)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from segue.errors import StoreTimeout
-from segue.model import Condition, Filter, Hit, Key, Operator, StorageMode, StoreName
+from segue.model import Budget, Condition, Filter, Hit, Key, Observed, Operator, StorageMode, StoreName
 from segue.ports.serving import Vector
 from segue.telemetry.metrics import Metrics
 from segue.traffic.shadow_read import Comparison, ErrorBudget, ShadowReads, compare
@@ -97,7 +97,7 @@ class Place:
         return ShadowReads(self.neo4j, self.told, rate=rate, budget=self.budget, waiting=2, choose=lambda: draw)
 
     def offer(self, answer: Sequence[Hit]) -> None:
-        self.shadow.offer(VECTOR, 2, CONDITIONS, SHADOW, answer, 1.0)
+        self.shadow.offer(VECTOR, 2, CONDITIONS, SHADOW, answer, 1.0, epoch=0)
 
     def wait(self) -> None:
         """Wait until one more shadow read has come to something."""
@@ -161,7 +161,7 @@ def test_a_search_is_asked_of_neo4j_too_and_compared(place: Place) -> None:
 def test_a_sample_is_compared(place: Place, rate: float, draw: float, is_asked: bool) -> None:
     """A rate of 0 compares nothing, 1 everything; between, what is drawn below it."""
     sampled = place.reads(rate, draw)
-    sampled.offer(VECTOR, 2, (), SHADOW, found("a"), 1.0)
+    sampled.offer(VECTOR, 2, (), SHADOW, found("a"), 1.0, epoch=0)
     assert place.neo4j.was_asked.acquire(timeout=LONG if is_asked else 0.05) == is_asked
     sampled.close()
     assert place.told.skipped == 0
@@ -187,7 +187,7 @@ def test_vector_and_hits_are_compared_as_they_were(place: Place) -> None:
     """What the application does with its own vector and answer afterwards makes no mismatch."""
     place.neo4j.may_answer.clear()
     vector, answer = VECTOR.copy(), found("a", "b")
-    place.shadow.offer(vector, 2, (), SHADOW, answer, 1.0)
+    place.shadow.offer(vector, 2, (), SHADOW, answer, 1.0, epoch=0)
     vector[:] = 0
     answer.clear()
     place.neo4j.may_answer.set()
@@ -234,7 +234,7 @@ def test_closing_ends_the_thread_and_leaves_what_waits(place: Place) -> None:
 def fed(budget: ErrorBudget, *, failed: int, answered: int) -> ErrorBudget:
     """Spend failures, then answers."""
     for ok in (*(False,) * failed, *(True,) * answered):
-        budget.spent(ok=ok)
+        budget.spent(0, ok=ok)
     return budget
 
 
@@ -262,7 +262,7 @@ def test_a_low_mean_overlap_burns_the_budget(poor: int, good: int, is_burnt: boo
     """A mean below 0.7 over 50 to 200 shadow reads, the newest; exactly 0.7 is enough."""
     budget = ErrorBudget()
     for overlap in (*(0.5,) * poor, *(1.0,) * good):
-        budget.compared(overlap)
+        budget.compared(0, overlap)
     assert (budget.burnt() is not None) == is_burnt
 
 
@@ -270,9 +270,9 @@ def test_failures_and_overlaps_are_judged_apart() -> None:
     """Good answers do not make up for a poor overlap, nor do they count as shadow reads."""
     budget = fed(ErrorBudget(), failed=0, answered=200)
     for _ in range(49):
-        budget.compared(0.0)
+        budget.compared(0, 0.0)
     assert budget.burnt() is None
-    budget.compared(0.0)
+    budget.compared(0, 0.0)
     assert budget.burnt() is not None
 
 
@@ -280,32 +280,47 @@ def test_the_reason_is_told_in_words() -> None:
     """An operator reads counts and limits."""
     budget = fed(ErrorBudget(), failed=12, answered=188)
     assert budget.burnt() == "12 of the last 200 answers of Milvus failed, more than 5.0%"
-    budget.forget()
+    budget = ErrorBudget()
     for _ in range(60):
-        budget.compared(0.6)
+        budget.compared(0, 0.6)
     assert budget.burnt() == "Milvus found 60.0% of what Neo4j found in the last 60 shadow reads, less than 70.0%"
 
 
-def test_a_budget_forgets_when_asked() -> None:
-    """After a mode change nothing of the time before counts."""
+def test_a_budget_begins_anew_with_an_epoch() -> None:
+    """After a mode change nothing of the time before counts, also what comes late of it; while it follows one it keeps it."""
     budget = fed(ErrorBudget(), failed=200, answered=0)
     for _ in range(200):
-        budget.compared(0.0)
-    budget.forget()
+        budget.compared(0, 0.0)
+    budget.follow(0)
+    assert budget.observed() == (0, Observed(200, 0.0, 200, 200))
+    budget.follow(1)
     assert budget.burnt() is None
-    assert fed(budget, failed=3, answered=46).burnt() is None
+    fed(budget, failed=100, answered=0)
+    budget.compared(0, 0.0)
+    assert (budget.burnt(), budget.observed()) == (None, (1, Observed()))
+    budget.spent(1, ok=False)
+    budget.compared(1, 0.75)
+    assert budget.observed() == (1, Observed(1, 0.75, 1, 1))
+
+
+def test_sums_go_on_where_the_newest_no_longer_count() -> None:
+    """A judgement is of the last ones, the sums are of all since the epoch began."""
+    budget = fed(ErrorBudget(size=10), failed=30, answered=300)
+    for _ in range(25):
+        budget.compared(0, 0.5)
+    assert budget.observed() == (0, Observed(25, 12.5, 330, 30))
 
 
 def test_a_budget_is_usable_from_several_threads() -> None:
     """Observations and judgements at once lose nothing and raise nothing."""
-    budget = ErrorBudget(size=4_000, least=4_000, most_failed=0.4999)
+    budget = ErrorBudget(Budget(most_failed=0.4999), size=4_000, least=4_000)
     faults: list[BaseException] = []
 
     def work() -> None:
         try:
             for step in range(1_000):
-                budget.spent(ok=bool(step % 2))
-                budget.compared(1.0)
+                budget.spent(0, ok=bool(step % 2))
+                budget.compared(0, 1.0)
                 budget.burnt()
         except BaseException as fault:  # noqa: BLE001  # asserted by the main thread
             faults.append(fault)

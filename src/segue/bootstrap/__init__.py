@@ -21,10 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from segue import __version__
+from segue.bootstrap import journaling
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
-from segue.model import CarriedProperty, Counts, Depth, FenceTimes, Layout, SourceSpec, StorageMode
+from segue.model import Budget, CarriedProperty, Counts, Depth, EventKind, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
 from segue.phases.observe import observe
@@ -134,6 +135,8 @@ class ModeControl:
         times: The read fence's, as configured.
         prepare: Makes the constraints that a change relies on. Idempotent.
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
+        budget: What may go wrong in `shadow_milvus` before `hybrid`.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     node: ControlNode
@@ -142,6 +145,8 @@ class ModeControl:
     times: FenceTimes
     prepare: Callable[[], None]
     validated_within: float
+    budget: Budget
+    preflight_within: float
 
 
 @contextmanager
@@ -165,7 +170,15 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
             FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
             partial(prepare, connection),
             settings.validation.max_age_seconds,
+            budget(settings),
+            settings.preflight.max_age_seconds,
         )
+
+
+def budget(settings: Settings) -> Budget:
+    """Return what may go wrong while Milvus answers users."""
+    search = settings.search
+    return Budget(search.least_shadow_reads, search.least_overlap, search.most_failed)
 
 
 @contextmanager
@@ -274,14 +287,25 @@ def migrate(
             _refuse_captured(collection, connection)
         beside = _beside(settings, collection, connection, progress, stop)
         stated = _control(connection, collection) if no_writers else None
-        backfill = _backfill(settings, collection, stores, progress, stop, beside, nobody_writes=stated)
+        journal = journaling.recorder(connection, settings, collection, progress.note)
+        how = {
+            "workers": settings.backfill.workers,
+            "batch_size": settings.backfill.batch_size,
+            "restart": restart,
+            "capture": beside.capture if beside else "stated: nobody writes" if no_writers else None,
+        }
+        backfill = _backfill(
+            settings, collection, stores, journaling.Sampled(progress, journal, how), stop, beside, nobody_writes=stated
+        )
         try:
             outcome = backfill.run(state, restart=restart)
-        except SegueError:
+        except SegueError as fault:
+            journaling.copy_failed(journal, fault)
             # What fails in the wake of the cause must not stand in its place.
             with suppress(StateStoreFailed):
                 _write_quarantine(settings, collection, state)
             raise
+        journaling.copy_ended(journal, outcome)
         return outcome, _write_quarantine(settings, collection, state)
 
 
@@ -341,6 +365,11 @@ def _relay(
             window=times.window_seconds,
             drain=times.drain_seconds,
         )
+        journaling.recorder(connection, settings, collection, watch.note).record(
+            EventKind.RELAY,
+            "a relay drains the marks" if until_drained else "a relay runs",
+            {"state": "began", "until_drained": until_drained},
+        )
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         one = Relay(owner, marks, Codec(spec, layout), layout, sink, timing, time.monotonic, meter=meter)
         with _observing(Neo4jControl(connection, collection.name), sink, layout, meter):
@@ -388,6 +417,7 @@ def open_reconcile(
     from segue.stores.milvus_rows import MilvusRows  # noqa: PLC0415
     from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
     from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
     from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
 
@@ -421,6 +451,7 @@ def open_reconcile(
             written=sink,
             marks=_marks(connection, collection),
             node=Neo4jControl(connection, collection.name),
+            journal=Neo4jJournal(connection, collection.name),
         )
         folder = None if keeps_records else opened.enter_context(TemporaryDirectory(prefix="segue-"))
         state = opened.enter_context(SqliteComparisons(settings.state.path if folder is None else Path(folder) / "state.db"))

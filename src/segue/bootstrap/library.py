@@ -125,12 +125,13 @@ def _open(
 
     control = Neo4jControl(connection, one.name)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    follower = ModeFollower(control, _own_mode(settings), name, socket.gethostname(), meter)
+    budget = ErrorBudget(bootstrap.budget(settings))
+    follower = ModeFollower(control, _own_mode(settings), name, socket.gethostname(), meter, observed=budget.observed)
     follower.look()
+    budget.follow(follower.view.control.epoch)
     opened.callback(follower.leave)
 
     nearest = Neo4jNearest(connection, spec, condition, oversample=settings.search.oversample)
-    budget = ErrorBudget()
     shadow = ShadowReads(nearest, meter, rate=settings.search.shadow_rate, budget=budget)
     opened.callback(shadow.close)
     milvus = _LateMilvus(settings, one, spec)
@@ -261,11 +262,9 @@ class _Heartbeat:
                 _log.exception("following the storage mode failed; trying again")
 
     def _beat(self) -> None:
-        before = self._follower.view.control.epoch
         self._follower.look()
         view = self._follower.view
-        if view.control.epoch != before:
-            self._budget.forget()
+        self._budget.follow(view.control.epoch)
         self._meter.breaker(is_open=self._breaker.is_open)
         if view.reads.reads_milvus and time.monotonic() >= self._try_at:
             self._keep_open()
@@ -290,7 +289,6 @@ class _Heartbeat:
         if changed is not None:
             _log.error("mode %s → %s: %s", view.control.mode, changed.mode, words)
             self._follower.saw(changed)
-        self._budget.forget()
 
 
 class _RelayThread:

@@ -6,13 +6,31 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
 from segue import __version__
-from segue.cli import capture, cleanup, demo, init, migrate_embeddings, mode, relay, rollback, sandbox, validate
+from segue.cli import (
+    capture,
+    cleanup,
+    demo,
+    init,
+    migrate_agentdb,
+    migrate_embeddings,
+    mode,
+    monitor,
+    preflight,
+    relay,
+    report,
+    rollback,
+    sandbox,
+    validate,
+)
 from segue.errors import SegueError
+from segue.telemetry.logging import LogLevel, choose_level, is_json
 
 app = typer.Typer(
     name="segue",
@@ -22,13 +40,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(init.init)
+app.command("preflight")(preflight.preflight)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)
 app.add_typer(mode.app)
 app.command("relay")(relay.relay)
 app.command("rollback")(rollback.rollback)
 app.command("cleanup")(cleanup.cleanup)
 app.command("validate")(validate.validate)
+app.command("monitor")(monitor.monitor)
+app.command("report")(report.report)
 app.add_typer(sandbox.app)
 app.command("demo")(demo.demo)
 
@@ -42,8 +64,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", envvar="SEGUE_LOG_LEVEL", help="debug adds a message for every batch.")
+    ] = LogLevel.INFO,
 ) -> None:
     del version
+    choose_level(log_level)
 
 
 def main() -> None:
@@ -56,7 +82,10 @@ def main() -> None:
 
 
 def complain(fault: SegueError) -> None:
-    """Print an error as people read it: what is wrong, then what to do."""
+    """Print an error as people read it: what is wrong, then what to do; as a log line where stderr is JSON."""
+    if is_json():
+        structlog.get_logger().error("failed", text=fault.message, hint=fault.hint, exit_code=fault.exit_code)
+        return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[red]error:[/red] ", end="")
     console.print(fault.message, markup=False)

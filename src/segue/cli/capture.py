@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from segue import bootstrap
+from segue.bootstrap import journaling
 from segue.cli import options
 from segue.cli.output import Format, Result, publish
 from segue.config import CollectionSettings, load
 from segue.errors import FatalError
+from segue.model import EventKind
 from segue.ports import Capture
 from segue.telemetry.logging import LogFormat, configure
 
@@ -35,7 +38,7 @@ def install(
     wait_secs: WaitSeconds = 90.0,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Install the trigger and prove it with a canary write; from then on every change is marked.
 
@@ -52,7 +55,7 @@ def install(
         return _result(one, "changes are captured", captured=True)
 
     configure(log_format)
-    _publish(_each(config, collection, work), output_format, output_file)
+    _publish(_each(config, collection, work, "installed"), output_format, output_file)
 
 
 @app.command()
@@ -61,7 +64,7 @@ def status(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Say whether changes are captured; a canary write proves it."""
 
@@ -82,7 +85,7 @@ def remove(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Take the trigger out. Marks stay; what changes from now on reaches Milvus only by a new copy."""
 
@@ -91,16 +94,28 @@ def remove(
         return _result(one, "changes are not captured any more", captured=False)
 
     configure(log_format)
-    _publish(_each(config, collection, work), output_format, output_file)
+    _publish(_each(config, collection, work, "removed"), output_format, output_file)
 
 
-def _each(config: Path, collection: str | None, work: Callable[[CollectionSettings, Capture], Result]) -> list[Result]:
+def _each(
+    config: Path, collection: str | None, work: Callable[[CollectionSettings, Capture], Result], done: str = ""
+) -> list[Result]:
+    """Work on each collection; `done` is what the journal is told of it."""
     settings = load(config)
     results = []
     for one in settings.chosen(collection):
         with bootstrap.open_capture(settings, one) as capture:
+            was_there = capture.token() is not None
             results.append(work(one, capture))
+        # A second `install` or `remove` does nothing.
+        if done and was_there is (done == "removed"):
+            text = f"capture by trigger {done} on :{one.source.label}"
+            journaling.record(settings, one, EventKind.CAPTURE, text, {"state": done}, _note)
     return results
+
+
+def _note(text: str) -> None:
+    structlog.get_logger().warning("note", text=text)
 
 
 def _result(one: CollectionSettings, state: str, *, captured: bool) -> Result:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from segue.bootstrap import returning
+from segue.bootstrap import journaling, returning
 from segue.cli import options
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import load
 from segue.errors import ModeRefused, NotConfirmed, SegueError
+from segue.model import EventKind
 from segue.phases.cleanup import clean_up
 from segue.telemetry.logging import LogFormat, configure
 
@@ -27,7 +28,7 @@ def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing; exit 0.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Take away what is of no further use, after a migration that has arrived or one that was taken back.
@@ -51,6 +52,10 @@ def cleanup(
         except ModeRefused as refusal:
             failure = refusal
     results = []
+    for one in chosen if is_done and watch.steps else ():
+        steps = [step_data(step) for step in watch.steps if step.collection in {None, one.name}]
+        text = f"cleanup: {sum(step['status'] == 'done' for step in steps)} of {len(steps)} steps took something away"
+        journaling.record(settings, one, EventKind.CLEANUP, text, {"steps": steps}, watch.note)
     for one in chosen:
         mine = [step for step in watch.steps if step.collection == one.name]
         rows = [(step.name, step.status.value, f"{step.seconds:.2f}", step.detail) for step in mine]

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
+
 from segue.errors import Interrupted
+from segue.telemetry.logging import is_json
+
+STOPPING = "the batches in flight are finished and recorded (again to stop at once)"
 
 
 class Stop(threading.Event):
@@ -24,8 +29,12 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process."""
+def stoppable(said: str = STOPPING) -> Iterator[Stop]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process.
+
+    Args:
+        said: What is said about the stop; nothing where there is nothing to finish.
+    """
     stop = Stop()
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -34,7 +43,10 @@ def stoppable() -> Iterator[Stop]:
             os._exit(Interrupted.exit_code)
         stop.requested = True
         stop.set()
-        sys.stderr.write("\nstopping: the batches in flight are finished and recorded (again to stop at once)\n")
+        if said and is_json():
+            structlog.get_logger().info("stopping", text=said)
+        elif said:
+            sys.stderr.write(f"\nstopping: {said}\n")
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -15,7 +15,7 @@ from segue import bootstrap
 from segue.bootstrap import ModeControl, returning
 from segue.cli import options
 from segue.cli.interruption import Stop, stoppable
-from segue.cli.output import Format, Listing, Result, error_data, publish
+from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import BarrierNotReached, Interrupted, ModeRefused, SegueError
 from segue.migration import GateSeen, closed, following, phase_of, reachable
@@ -36,7 +36,7 @@ def show(
     collection: options.Collection = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Show the mode, the instances that act by it, and the gates before the next one with what would open them."""
     configure(log_format)
@@ -46,7 +46,7 @@ def show(
     for one in settings.chosen(collection):
         with bootstrap.open_mode_control(settings, one) as control:
             results.append(_standing(one, control))
-    publish(results, _data(results, began, None), output_format, output_file)
+    publish(results, verb_data("mode", results, began, None), output_format, output_file)
 
 
 @app.command("set")
@@ -62,7 +62,7 @@ def set_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates; change nothing.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Change the mode, and wait until every registered instance of the application acts by it.
@@ -90,7 +90,7 @@ def set_(
             _roll_out(settings, mode, stop, Watch("rollout", log_format), dry_run=dry_run)
         except SegueError as fault:
             failure = fault
-    publish(results, _data(results, began, failure), output_format, output_file)
+    publish(results, verb_data("mode", results, began, failure), output_format, output_file)
     if failure is not None:
         raise failure
 
@@ -115,6 +115,8 @@ def _change(
         times=control.times,
         overrides=overrides,
         validated_within=control.validated_within,
+        budget=control.budget,
+        preflight_within=control.preflight_within,
     )
     if dry_run:
         return None
@@ -131,6 +133,8 @@ def _change(
         watch=Watch(one.name, log_format),
         capture=control.capture,
         validated_within=control.validated_within,
+        budget=control.budget,
+        preflight_within=control.preflight_within,
     )
 
 
@@ -175,8 +179,7 @@ def _standing(
     """Say how a collection stands, with the gates before the mode that was asked for, or else before the next."""
     control, instances, backlog = room.node.read(), room.node.instances(), room.marks.backlog()
     onward = wanted if wanted in reachable(control.mode) else following(control.mode)
-    within = room.validated_within
-    gates = look(control, room.marks, onward, collection=one.name, times=room.times, validated_within=within) if onward else []
+    gates = _gates(one.name, room, control, onward) if onward else []
     late = [instance for instance in instances if instance.epoch < control.epoch]
     command = _command(one.name, onward, gates)
     age = "" if control.copied_seconds_ago is None else f", {control.copied_seconds_ago:,.0f} s ago"
@@ -185,7 +188,9 @@ def _standing(
         ("epoch", f"{control.epoch}{f' ({control.reason})' if control.reason else ''}"),
         ("capture", control.capture or "none: changes may leave no mark"),
         ("copied", f"under {control.copied}{age}" if control.copied else "no copy is complete"),
+        ("preflight", _preflight(control)),
         ("validated", _validated(control)),
+        ("searched", _searched(control)),
         ("backlog", f"{backlog.dirty:,} dirty, {backlog.tainted:,} tainted, {backlog.open:,} open"),
         ("instances", f"{len(instances):,} registered, {len(late):,} not in this epoch yet"),
         ("next", f"{onward}: {command}" if onward else "nothing: this is where the migration leads"),
@@ -205,7 +210,9 @@ def _standing(
         "capture": control.capture,
         "copied": control.copied,
         "copied_seconds_ago": control.copied_seconds_ago,
+        "preflight": control.preflight and asdict(control.preflight),
         "validated": control.validated and asdict(control.validated),
+        "searched": control.searched and asdict(control.searched),
         "times": {"visible": control.times.visible, "fence": control.times.fence, "slack": control.times.slack},
         "backlog": {"open": backlog.open, "dirty": backlog.dirty, "tainted": backlog.tainted},
         "instances": [
@@ -222,12 +229,41 @@ def _standing(
     return Result(title=title, facts=facts, data=data, listings=listings)
 
 
+def _gates(name: str, room: ModeControl, control: Control, onward: StorageMode) -> list[GateSeen]:
+    return look(
+        room.node,
+        control,
+        room.marks,
+        onward,
+        collection=name,
+        times=room.times,
+        validated_within=room.validated_within,
+        budget=room.budget,
+        preflight_within=room.preflight_within,
+    )
+
+
+def _preflight(control: Control) -> str:
+    last = control.preflight
+    if last is None:
+        return "none was made"
+    return f"{'passed' if last.passed else 'failed'}, {last.seconds_ago:,.0f} s ago, {last.warnings:,} warnings"
+
+
 def _validated(control: Control) -> str:
     last = control.validated
     if last is None:
         return "both sides were never compared"
     found = "clean" if last.clean else f"{last.rate:.4%} equal"
     return f"{last.depth}, {last.seconds_ago:,.0f} s ago in epoch {last.epoch}: {found}"
+
+
+def _searched(control: Control) -> str:
+    last = control.searched
+    if last is None:
+        return "the searches of both sides were never checked"
+    found = f"Milvus finds {last.recall:.2%} of what is nearest, {last.least:.2%} are wanted"
+    return f"{last.seconds_ago:,.0f} s ago in epoch {last.epoch}: {found}"
 
 
 def _command(name: str, onward: StorageMode | None, gates: Sequence[GateSeen]) -> str:
@@ -237,21 +273,3 @@ def _command(name: str, onward: StorageMode | None, gates: Sequence[GateSeen]) -
 
 def _gate(gate: GateSeen) -> dict[str, Any]:
     return {"name": gate.name, "holds": gate.holds, "evidence": gate.evidence, "command": gate.command}
-
-
-def _data(results: list[Result], began: float, failure: SegueError | None) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "verb": "mode",
-        "status": _status(failure) if failure else "ok",
-        "seconds": round(time.monotonic() - began, 3),
-        "collections": [dict(result.data) for result in results],
-    }
-    if failure is not None:
-        data["error"] = error_data(failure)
-    return data
-
-
-def _status(failure: SegueError) -> str:
-    if isinstance(failure, Interrupted):
-        return "interrupted"
-    return "refused" if isinstance(failure, ModeRefused) else "failed"

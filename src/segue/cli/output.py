@@ -6,6 +6,7 @@ Owns the shape every verb's result has in common; knows no verb.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segue.errors import ConfigError, SegueError
+from segue.errors import ConfigError, Interrupted, ModeRefused, SegueError
 
 PAGE_WIDTH = 110
 """Columns of a table where there is no terminal to ask."""
@@ -67,6 +68,36 @@ def error_data(fault: SegueError) -> dict[str, Any]:
     return {"message": fault.message, "hint": fault.hint, "exit_code": fault.exit_code}
 
 
+def verb_data(verb: str, results: Sequence[Result], began: float, failure: SegueError | None, **totals: Any) -> dict[str, Any]:
+    """Return what a verb says to programs: what all verbs have in common, its totals, then each collection.
+
+    Args:
+        verb: Its name.
+        results: Of the collections it came to.
+        began: When it began, by `time.monotonic`.
+        failure: What ended it; None when nothing did.
+        totals: What it says of all collections together.
+    """
+    data: dict[str, Any] = {
+        "verb": verb,
+        "status": _status(failure),
+        "seconds": round(time.monotonic() - began, 3),
+        **totals,
+        "collections": [dict(result.data) for result in results],
+    }
+    if failure is not None:
+        data["error"] = error_data(failure)
+    return data
+
+
+def _status(failure: SegueError | None) -> str:
+    if failure is None:
+        return "ok"
+    if isinstance(failure, Interrupted):
+        return "interrupted"
+    return "refused" if isinstance(failure, ModeRefused) else "failed"
+
+
 def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: Format, output_file: Path | None) -> None:
     """Print results on stdout, or write them to a file.
 
@@ -83,7 +114,15 @@ def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: F
         console = Console(highlight=False)
         _draw(results, console if console.is_terminal else Console(width=PAGE_WIDTH, highlight=False))
         return
-    text = _text(results, data, output_format)
+    write(_text(results, data, output_format), output_file)
+
+
+def write(text: str, output_file: Path | None) -> None:
+    """Write a result on stdout, or to a file.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     if output_file is None:
         typer.echo(text, nl=False)
         return

@@ -19,7 +19,7 @@ from rich.text import Text
 from segue.model import Counts
 from segue.ports import IndexProgress, Meter
 from segue.ports import Progress as ProgressPort
-from segue.telemetry.logging import LogFormat
+from segue.telemetry.logging import LogFormat, logs_batches
 
 WINDOW_SECONDS = 15.0
 """Of the moving window that rate and time left come from."""
@@ -166,7 +166,8 @@ class Lines:
 
     def batch(self, worker: int, range_number: int, migrated: int, quarantined: int) -> None:
         """See `Progress`."""
-        del worker, range_number
+        moved = {"worker": worker, "range": range_number, "migrated": migrated, "quarantined": quarantined}
+        structlog.get_logger().debug("batch", collection=self._name, **moved)
         self._tally.add(migrated, quarantined)
         tally = self._tally
         if self._due() or tally.done >= tally.source:
@@ -251,7 +252,8 @@ def _plain(value: object) -> str:
 def shown(name: str, log_format: LogFormat) -> Iterator[ProgressPort]:
     """Show a copy's progress in the way that fits where stderr leads."""
     console = Console(stderr=True)
-    if log_format is LogFormat.JSON or not console.is_terminal:
+    # A line a batch would tear a live display apart.
+    if log_format is LogFormat.JSON or logs_batches() or not console.is_terminal:
         yield Lines(name, log_format)
         return
     display = LiveDisplay(name, console)

@@ -11,10 +11,12 @@ import structlog
 import typer
 
 from segue import bootstrap
+from segue.bootstrap import journaling
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Result, publish
-from segue.config import load
+from segue.config import CollectionSettings, Settings, load
+from segue.model import EventKind
 from segue.phases.relay import Step
 from segue.ports import Backlog
 from segue.telemetry.health import Health
@@ -30,7 +32,7 @@ def relay(
     metrics_port: options.MetricsPort = None,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Carry marked changes over to Milvus: each key becomes what its node is now.
 
@@ -62,6 +64,8 @@ def relay(
             while thread.is_alive():
                 thread.join(0.2)
     results = [watch.result() for watch in watches.values()]
+    for name, watch in watches.items():
+        watch.record(settings, settings.chosen(name)[0], failed=bool(faults))
     data = {"verb": "relay", "status": "failed" if faults else "ok", "collections": [dict(result.data) for result in results]}
     publish(results, data, output_format, output_file)
     if faults:
@@ -85,6 +89,9 @@ class Watch:
         self._health.works(self._name)
         self._equal += step.equal
         self._unknown += step.unknown
+        if step.equal or step.unknown or step.quarantined:
+            facts = {"equal": step.equal, "unknown": step.unknown, "quarantined": len(step.quarantined)}
+            structlog.get_logger().debug("batch", collection=self._name, **facts)
         for row in step.quarantined:
             self._quarantined[row.key] = f"{row.reason.value}: {row.detail}"
             self._say("quarantined", key=row.key, reason=row.reason.value, detail=row.detail)
@@ -101,6 +108,18 @@ class Watch:
         """See `phases.relay.Watch`."""
         self._health.lives(self._name)
         self._say("note", text=text)
+
+    def record(self, settings: Settings, collection: CollectionSettings, *, failed: bool) -> None:
+        """Add to the journal what it came to."""
+        text = f"a relay {'failed' if failed else 'ended'}: {self._equal:,} keys made equal, {self._backlog.dirty:,} left dirty"
+        data = {
+            "state": "failed" if failed else "ended",
+            "equal": self._equal,
+            "unknown": self._unknown,
+            "quarantined": len(self._quarantined),
+            "left": {"dirty": self._backlog.dirty, "tainted": self._backlog.tainted, "open": self._backlog.open},
+        }
+        journaling.record(settings, collection, EventKind.RELAY, text, data, self.note)
 
     def result(self) -> Result:
         """Return what it came to."""

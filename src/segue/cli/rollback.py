@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from segue import bootstrap
-from segue.bootstrap import returning
+from segue.bootstrap import journaling, returning
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ConfigError, Interrupted, NotConfirmed, SegueError
-from segue.model import StorageMode
+from segue.model import EventKind, StorageMode
 from segue.phases.rollback import Clock, Returned, Wish, preview, roll_back
 from segue.ports import Physical
 from segue.steps import Step
@@ -43,7 +43,7 @@ def rollback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing; exit 0.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask.")] = False,
 ) -> None:
     """Take users back to Neo4j, from any mode, with Milvus, the relay or the state file down too. Nothing is copied.
@@ -76,6 +76,8 @@ def rollback(
                 failure = None if dry_run else unconfirmed()
         except Interrupted as fault:
             failure = fault
+    if confirm and not dry_run:
+        _record(settings, chosen, returned, watch)
     results = _results(settings, chosen, returned, watch.steps, is_done=confirm and not dry_run)
     publish(results, _data(results, watch.steps, began, failure), output_format, output_file)
     if failure is not None:
@@ -104,6 +106,21 @@ def _asked(name: str, found: Sequence[Physical]) -> bool:
     sys.stderr.write(f"\nTo delete {', '.join(one.name for one in found)} from Milvus, type {name}; anything else keeps it: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip() == name
+
+
+def _record(settings: Settings, chosen: Sequence[CollectionSettings], returned: Sequence[Returned], watch: Watch) -> None:
+    for one, back in zip(chosen, returned, strict=False):
+        if back.control is None:
+            # Neo4j is away, and was waited for long enough.
+            continue
+        mine = [step_data(step) for step in watch.steps if step.collection in {None, one.name}]
+        data = {
+            "before": back.before and back.before.value,
+            "reads_on_neo4j_seconds": back.reads_seconds,
+            "late": len(back.late),
+            "steps": mine,
+        }
+        journaling.record(settings, one, EventKind.ROLLBACK, f"rollback: {_reads(back)}", data, watch.note)
 
 
 def _results(

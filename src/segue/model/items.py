@@ -57,11 +57,16 @@ class Reason(StrEnum):
     KEY_TYPE = "key_type"
     KEY_DUPLICATE = "key_duplicate"
     KEY_TOO_LONG = "key_too_long"
+    KEY_TOO_LARGE = "key_too_large"
     VALUE_MISSING = "value_missing"
     VALUE_TYPE = "value_type"
     VALUE_NOT_FINITE = "value_not_finite"
     VALUE_TOO_LARGE = "value_too_large"
     REFUSED_BY_SINK = "refused_by_sink"
+    NOT_DECODABLE = "not_decodable"
+    PICKLE = "pickle"
+    NUL_CHARACTER = "nul_character"
+    REDIS_TYPE = "redis_type"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Knows no store. What a mode means for a write and for a search is said here once
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from segue.model.comparing import Depth
 from segue.model.items import Key, Page
+from segue.model.shadowing import Observed
 
 
 class StorageMode(StrEnum):
@@ -167,7 +169,7 @@ class Validated:
         depth: How much was compared.
         clean: Nothing differs, or what did was repaired.
         rate: The share of the compared keys that are equal, the repaired ones among them.
-        digest: Of everything compared, as the source has it.
+        digest, sink_digest: Of everything compared, as each side has it; equal when all of it is.
         seconds_ago: How long ago it was begun, by the source's clock.
     """
 
@@ -176,6 +178,43 @@ class Validated:
     clean: bool
     rate: float
     digest: str
+    sink_digest: str
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What checking the searches of both sides against exact scores came to last.
+
+    Attributes:
+        epoch: The epoch that it was begun in.
+        good: Milvus found enough, without a filter and under each.
+        recall: The mean share of the truly nearest that Milvus found, where it found the least.
+        neo4j_recall: What Neo4j found there.
+        least: What was wanted of Milvus.
+        seconds_ago: How long ago it was begun, by the source's clock.
+    """
+
+    epoch: int
+    good: bool
+    recall: float
+    neo4j_recall: float
+    least: float
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preflighted:
+    """What the last preflight came to.
+
+    Attributes:
+        passed: Whether it found everything that a migration needs.
+        warnings: How many of its checks warned.
+        seconds_ago: How long ago that was, by the source's clock.
+    """
+
+    passed: bool
+    warnings: int
     seconds_ago: float
 
 
@@ -194,6 +233,8 @@ class Control:
         changed_seconds_ago: How long ago the mode was changed last, by the source's clock; None when it never was.
         reason: Why the mode was changed last, in words.
         validated: What comparing both sides came to last; None when they never were.
+        searched: What checking their searches came to last; None when that never was.
+        preflight: What the last preflight came to; None when none is noted.
     """
 
     mode: StorageMode = StorageMode.NEO4J_ONLY
@@ -205,6 +246,8 @@ class Control:
     changed_seconds_ago: float | None = field(default=None, compare=False)
     reason: str = ""
     validated: Validated | None = field(default=None, compare=False)
+    searched: Searched | None = field(default=None, compare=False)
+    preflight: Preflighted | None = field(default=None, compare=False)
 
 
 STATIC = "static"
@@ -220,26 +263,15 @@ class Instance:
         host: Where it runs.
         own: Its own mode, None for "as the control node says".
         epoch: The newest epoch that it acts in, with nothing of an older one in hand.
+        observed: What it has seen of Milvus since the epoch began that `observed_epoch` names.
     """
 
     name: str
     host: str
     own: StorageMode | None
     epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenMark:
-    """A mark that a reader must look at.
-
-    Attributes:
-        version: Its token.
-        acknowledged: Whether the sink has acknowledged what the item was under that token; only then is the item read
-            with it surely no older than the token.
-    """
-
-    version: str
-    acknowledged: bool
+    observed_epoch: int = field(default=0, compare=False)
+    observed: Observed = field(default_factory=Observed, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,14 +280,17 @@ class Opened:
 
     Attributes:
         control: The control node as it was.
-        marks: Every open mark by key; empty when there are too many.
+        marks: Of every open mark its key and its token; empty when there are too many.
+        dirty: The keys of those whose token the sink has not acknowledged: what is read with such a mark may be older than
+            its token.
         page: The items of the marks that are not acknowledged, each read no earlier than its mark. A key that is in
             neither its rows nor its quarantined has no item. No cursor, exhausted.
         too_many: There are more open marks than wanted, so none of them is given.
     """
 
     control: Control
-    marks: Mapping[Key, OpenMark]
+    marks: Mapping[Key, str]
+    dirty: AbstractSet[Key]
     page: Page
     too_many: bool
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
 from segue.migration import (
+    PREFLIGHT_WITHIN_SECONDS,
     VALIDATED_WITHIN_SECONDS,
     GateSeen,
     Standing,
@@ -21,7 +22,7 @@ from segue.migration import (
     highest,
     reachable,
 )
-from segue.model import Control, FenceTimes, Instance, StorageMode
+from segue.model import Budget, Control, FenceTimes, Instance, StorageMode
 from segue.ports import Capture, ControlNode, Marks, Rollout, RolloutWatch
 
 POLL_SECONDS = 0.25
@@ -115,6 +116,7 @@ class Patience:
 
 
 def look(
+    control_node: ControlNode,
     control: Control,
     marks: Marks,
     wanted: StorageMode,
@@ -122,10 +124,14 @@ def look(
     collection: str,
     times: FenceTimes,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> list[GateSeen]:
-    """Return the gates before a mode as they are now."""
+    """Return the gates before a mode as they are now, with the control node as it was read."""
     kept = control.times if wanted.reads_milvus else times
-    return gates_before(wanted, Standing(collection, control, marks.backlog(), kept, validated_within))
+    observed = control_node.observed()
+    standing = Standing(collection, control, marks.backlog(), kept, validated_within, observed, budget, preflight_within)
+    return gates_before(wanted, standing)
 
 
 def examine(
@@ -137,6 +143,8 @@ def examine(
     times: FenceTimes,
     overrides: Overrides,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -151,7 +159,17 @@ def examine(
         raise ModeRefused(message, hint=f"From here: {', '.join(reachable(control.mode))}.")
     if wanted.rank < control.mode.rank:
         return control, []
-    gates = look(control, marks, wanted, collection=collection, times=times, validated_within=validated_within)
+    gates = look(
+        control_node,
+        control,
+        marks,
+        wanted,
+        collection=collection,
+        times=times,
+        validated_within=validated_within,
+        budget=budget,
+        preflight_within=preflight_within,
+    )
     shut = closed(gates, overrides.gates)
     if shut:
         listed = "; ".join(f"{gate.name}: {gate.evidence}" for gate in shut)
@@ -173,6 +191,8 @@ def change_mode(
     watch: Watch,
     capture: Capture | None = None,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
+    budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -199,10 +219,18 @@ def change_mode(
         times=times,
         overrides=overrides,
         validated_within=validated_within,
+        budget=budget,
+        preflight_within=preflight_within,
     )
     before = control.mode
     if wanted is not before:
-        changed = control_node.change(control.epoch, wanted, times=times, reason=_in_words(overridden, overrides.reason))
+        changed = control_node.change(
+            control.epoch,
+            wanted,
+            times=times,
+            reason=_in_words(overridden, overrides.reason),
+            overridden=[gate.name for gate in overridden],
+        )
         if changed is None:
             raise _overtaken(collection, wanted, control_node.read())
         control = changed

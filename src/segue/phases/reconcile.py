@@ -17,7 +17,21 @@ from typing import Protocol
 
 from segue.delivery import find_guilty
 from segue.errors import DataError, Interrupted, ModeRefused
-from segue.model import Control, Depth, Difference, Key, Kind, Layout, Range, Rows, SourceSpec, StorageMode, Tally, Validated
+from segue.model import (
+    Control,
+    Depth,
+    Difference,
+    EventKind,
+    Key,
+    Kind,
+    Layout,
+    Range,
+    Rows,
+    SourceSpec,
+    StorageMode,
+    Tally,
+    Validated,
+)
 from segue.pipelines.comparison import Compared, Comparer
 from segue.pipelines.conditions import conditions, differences
 from segue.pipelines.confidence import most_differing
@@ -26,6 +40,7 @@ from segue.ports import (
     Census,
     Comparison,
     ControlNode,
+    Journal,
     Marks,
     RangeCompared,
     RangeProgress,
@@ -117,6 +132,7 @@ class Sides:
         counted: The same source, for its census.
         sink: The rows.
         written: The same sink, for a direct copy.
+        journal: Where a verdict is kept for good.
     """
 
     source: SourceSide
@@ -125,6 +141,7 @@ class Sides:
     written: Sink
     marks: Marks
     node: ControlNode
+    journal: Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +312,45 @@ class Reconcile:
             notes,
         )
 
-    def record(self, outcome: Outcome) -> None:
-        """Note the verdict on the control node, where there is one."""
-        digest = f"{outcome.tally.source_digest:016x}"
-        verdict = Validated(
-            outcome.control.epoch, self._job.depth, outcome.clean, outcome.rate, digest, outcome.began_seconds_ago
-        )
-        self._sides.node.validated(verdict)
+    def record(self, outcome: Outcome, *, threshold: float) -> None:
+        """Note the verdict on the control node, where there is one, and in the journal.
+
+        Args:
+            outcome: What was found, with what was repaired.
+            threshold: The share of equal keys that was wanted.
+        """
+        tally, epoch, depth = outcome.tally, outcome.control.epoch, self._job.depth
+        source, sink = f"{tally.source_digest:016x}", f"{tally.sink_digest:016x}"
+        ago = outcome.began_seconds_ago
+        self._sides.node.validated(Validated(epoch, depth, outcome.clean, outcome.rate, source, sink, ago))
+        found = "nothing differs" if outcome.clean else f"{tally.differing - len(outcome.repaired):,} keys differ"
+        text = f"{depth}: {tally.compared:,} keys compared, {outcome.rate:.4%} equal; {found}"
+        data = {
+            "checked": "rows",
+            "depth": depth.value,
+            "epoch": epoch,
+            "mode": outcome.control.mode.value,
+            "clean": outcome.clean,
+            "rate": outcome.rate,
+            "threshold": threshold,
+            "bound": outcome.bound,
+            "items": outcome.items,
+            "rows": outcome.rows,
+            "compared": tally.compared,
+            "matched": tally.matched,
+            "mismatched": tally.mismatched,
+            "missing": tally.missing,
+            "orphaned": tally.orphaned,
+            "duplicates": tally.duplicates,
+            "repaired": len(outcome.repaired),
+            "quarantined": tally.quarantined,
+            "in_motion": len(outcome.moving),
+            "digests": {"source": source, "sink": sink},
+            "max_distance": tally.distance,
+            "max_cosine_difference": tally.cosine,
+            "began_seconds_ago": ago,
+        }
+        self._sides.journal.record(EventKind.VALIDATION, text, data)
 
     # --- a sample
 

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from segue.errors import InvalidInput
 from segue.model import Item, Key, KeyType, Metric, SourceSpec
+from segue.pipelines.layouts import UNFINDABLE_KEY
 
 MOST_HITS = 10_000
 """The most hits a search may ask for: Milvus takes 16,384, and the fence asks for some more than the caller."""
 
 _INT64 = range(-(2**63), 2**63)
+_INTEGER_KEYS = range(-(2**63), UNFINDABLE_KEY)
+"""Those that Milvus finds again."""
+
 _ONE_OF = (str, bytes, bytearray, bool, int, float)
 
 
@@ -67,9 +71,9 @@ def checked_key(key: object, spec: SourceSpec, key_bytes: int) -> Key:
         InvalidInput: It is of another type, or too long for the sink.
     """
     if spec.key_type is KeyType.INTEGER:
-        if isinstance(key, int) and not isinstance(key, bool) and key in _INT64:
+        if isinstance(key, int) and not isinstance(key, bool) and key in _INTEGER_KEYS:
             return key
-        message = f"key {key!r} is no 64-bit integer, and the keys of :{spec.label}({spec.key}) are"
+        message = f"key {key!r} is no integer from -2**63 to 2**63 - 2, and the keys of :{spec.label}({spec.key}) are"
         raise InvalidInput(message)
     if not isinstance(key, str):
         message = f"key {key!r} is a {type(key).__name__}, and the keys of :{spec.label}({spec.key}) are text"

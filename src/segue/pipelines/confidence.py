@@ -49,3 +49,34 @@ def _at_most(differing: int, sampled: int, share: float) -> float:
     ]
     largest = max(logarithms)
     return math.exp(largest) * sum(math.exp(one - largest) for one in logarithms)
+
+
+def least_mean(mean: float, sampled: int, *, confidence: float = CONFIDENCE) -> float:
+    """Return what the mean of shares in [0, 1] is at least, with this confidence, when so many had this mean.
+
+    The bound of Hoeffding (Journal of the American Statistical Association 58, 1963, 13-30, theorem 1) for independent draws,
+    whatever they are distributed like: the smallest m with
+
+        n (a ln(a / m) + (1 - a) ln((1 - a) / (1 - m)))  <=  -ln(1 - confidence),   a the mean of n draws.
+
+    With a mean of 1 it is (1 - confidence)^(1/n), the rule of three once more.
+
+    Args:
+        mean: Of the shares seen (a).
+        sampled: How many they are (n); of none nothing is known, so the bound is 0.
+        confidence: Between 0 and 1.
+    """
+    if not sampled or mean <= 0.0:
+        return 0.0
+    enough = -math.log1p(-confidence) / sampled
+    low, high = 0.0, min(mean, 1.0)
+    # Halved until floats lie beside each other; the divergence falls while m grows towards the mean.
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _divergence(min(mean, 1.0), middle) > enough else (low, middle)
+    return high
+
+
+def _divergence(mean: float, other: float) -> float:
+    """Return how far a coin that falls so is from another, after Kullback and Leibler."""
+    rest = 0.0 if mean == 1.0 else (1.0 - mean) * math.log((1.0 - mean) / (1.0 - other))
+    return mean * math.log(mean / other) + rest

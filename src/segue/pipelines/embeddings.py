@@ -30,7 +30,7 @@ from segue.model import (
     SourceSpec,
     Vectors,
 )
-from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, JSON_BYTES, VERSION_FIELD
+from segue.pipelines.layouts import DYNAMIC, HASH_FIELD, JSON_BYTES, UNFINDABLE_KEY, VERSION_FIELD
 from segue.pipelines.values import NotFiniteError, UnfaithfulValueError, iso_or_text, to_json
 
 CODEC_VERSION = 1
@@ -98,6 +98,10 @@ class Codec:
         if self._primary.type is FieldType.VARCHAR:
             for row, detail in _too_long(keys, self._primary.size):
                 faults.setdefault(row, (Reason.KEY_TOO_LONG, detail))
+        elif UNFINDABLE_KEY in keys:
+            detail = "2**63 - 1, under which Milvus keeps a row that no filter finds"
+            for row in [row for row, key in enumerate(keys) if key == UNFINDABLE_KEY]:
+                faults.setdefault(row, (Reason.KEY_TOO_LARGE, detail))
 
     def _columns(self, properties: Sequence[Sequence[Any]], faults: dict[int, Fault]) -> tuple[dict[str, Any], list[bytes]]:
         by_property: list[tuple[Any, ...]] = list(zip(*properties, strict=True)) if properties else [()] * self._absent

@@ -37,6 +37,9 @@ KEY_BYTES = 512
 TEXT_BYTES = 65_535
 """Milvus counts a VARCHAR's length in bytes of UTF-8, at most 65,535 (Milvus limits)."""
 
+UNFINDABLE_KEY = 2**63 - 1
+"""Milvus 2.3 stores a row under this key and finds it by search, but by no filter, so that it could never be deleted."""
+
 JSON_BYTES = 65_536
 """The greatest JSON value Milvus takes (Milvus limits)."""
 

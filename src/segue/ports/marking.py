@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
@@ -50,10 +50,12 @@ class Standing:
     Attributes:
         version: Its token.
         settled: It is clean, and no late request can land.
+        open: A reader must look at it: a search of the sink may not show yet what was acknowledged. Closing it changes nothing.
     """
 
     version: str
     settled: bool
+    open: bool = field(compare=False)
 
 
 class Marks(Protocol):

@@ -19,9 +19,12 @@ from segue.model import (
     Hit,
     Instance,
     Key,
+    Observed,
     Opened,
     Page,
+    Preflighted,
     Reason,
+    Searched,
     StorageMode,
     StoreName,
     Validated,
@@ -44,8 +47,12 @@ class ControlNode(Protocol):
         """Return the control node; mode `neo4j_only` at epoch 0 when there is none."""
         ...
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """Set the mode and grow the epoch by one, if the epoch is still the expected one; None when it is not.
+
+        The change is recorded in the journal with its reason, and with the names of the gates that were `overridden`.
 
         With the change to `neo4j_only` a capture by the library ends, and a static copy counts no more unless a trigger goes
         on capturing. `times` take effect with a change to a mode that does not read Milvus, and are kept with one to a mode
@@ -72,12 +79,24 @@ class ControlNode(Protocol):
         """Note what comparing both sides came to, in place of an earlier note; nothing happens when there is no node."""
         ...
 
+    def searched(self, searched: Searched) -> None:
+        """Note what checking searches came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """Note what a preflight came to; where there is no control node, one that passed makes it."""
+        ...
+
     def renew(self, instance: Instance, seconds: float) -> Control:
-        """Register an instance, or renew it, for that long, with the epoch it acts in; return the control node."""
+        """Register an instance, or renew it, for that long, with all it says of itself; return the control node."""
         ...
 
     def leave(self, name: str) -> None:
-        """Take an instance out. Idempotent."""
+        """Take an instance out; what it observed in the present epoch goes on counting. Idempotent."""
+        ...
+
+    def observed(self) -> Observed:
+        """Return what all instances have seen of Milvus in the present epoch, those that left or lapsed among them."""
         ...
 
     def instances(self) -> list[Instance]:

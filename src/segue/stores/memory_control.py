@@ -7,11 +7,25 @@ where others may come in between. Transactions of the application, a trigger and
 from __future__ import annotations
 
 import itertools
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from segue.model import STATIC, Control, FenceTimes, Instance, StorageMode, Validated
+from segue.model import (
+    STATIC,
+    Control,
+    EventKind,
+    FenceTimes,
+    Instance,
+    Observed,
+    Preflighted,
+    Searched,
+    StorageMode,
+    Validated,
+    mode_changed,
+)
+from segue.stores.memory_journal import MemoryJournal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +43,12 @@ class MemoryControl:
 
     Attributes:
         open_transactions: The application's transactions that are open now; theirs to keep.
+        journal: Where changes are recorded.
     """
 
     def __init__(self, *, clock: Callable[[], float], pause: Callable[[str], None] = lambda _: None) -> None:
         self.open_transactions: set[str] = set()
+        self.journal = MemoryJournal(clock)
         self._clock = clock
         self._pause = pause
         self._lock = threading.Lock()
@@ -41,7 +57,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
-        self._validated_at = 0.0
+        self._validated_at = self._searched_at = self._preflight_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -74,7 +90,9 @@ class MemoryControl:
         self._pause("the control node is read")
         return shown
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """See `ControlNode`."""
         self._pause("change the mode")
         with self._lock:
@@ -84,6 +102,7 @@ class MemoryControl:
             kept = now.times if mode.reads_milvus else times
             self._control = replace(now, mode=mode, epoch=now.epoch + 1, times=kept, reason=reason)
             self._changed_at = self._clock()
+            self.journal.record(EventKind.MODE, *mode_changed(now.mode, mode, now.epoch + 1, reason, overridden))
             if not mode.marks:
                 self._library = None
                 if self._trigger is None and now.copied == STATIC:
@@ -122,12 +141,31 @@ class MemoryControl:
                 self._control = replace(self._control, validated=validated)
                 self._validated_at = self._clock() - validated.seconds_ago
 
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        self._pause("note a search check")
+        with self._lock:
+            if self._control.epoch or self._control.copied:
+                self._control = replace(self._control, searched=searched)
+                self._searched_at = self._clock() - searched.seconds_ago
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        self._pause("note a preflight")
+        with self._lock:
+            now = self._control
+            if preflight.passed or now.epoch or now.copied or now.preflight:
+                self._control = replace(now, preflight=preflight)
+                self._preflight_at = self._clock() - preflight.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
         with self._lock:
             now = self._clock()
-            self._registered = {name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds}
+            self._registered = {
+                name: one for name, one in self._registered.items() if one.until >= now - 10 * seconds or self._counts(one)
+            }
             self._registered[instance.name] = _Registered(instance, now + seconds)
             shown = self._shown()
         self._pause("renewed")
@@ -137,7 +175,21 @@ class MemoryControl:
         """See `ControlNode`."""
         self._pause("leave")
         with self._lock:
-            self._registered.pop(name, None)
+            one = self._registered.pop(name, None)
+            if one is not None and self._counts(one):
+                self._registered[name] = replace(one, until=-math.inf)
+
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        self._pause("add up what was observed")
+        with self._lock:
+            seen = [one.instance.observed for one in self._registered.values() if self._counts(one)]
+        return Observed(
+            sum(one.compared for one in seen),
+            sum(one.overlap for one in seen),
+            sum(one.answers for one in seen),
+            sum(one.failed for one in seen),
+        )
 
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
@@ -151,12 +203,19 @@ class MemoryControl:
         self._pause("list the transactions")
         return frozenset(self.open_transactions)
 
+    def _counts(self, one: _Registered) -> bool:
+        seen = one.instance.observed
+        return one.instance.observed_epoch == self._control.epoch and seen.compared + seen.answers > 0
+
     def _shown(self) -> Control:
         now = self._clock()
-        validated = self._control.validated
+        control = self._control
+        validated, searched, preflight = control.validated, control.searched, control.preflight
         return replace(
             self._control,
             validated=validated and replace(validated, seconds_ago=now - self._validated_at),
+            searched=searched and replace(searched, seconds_ago=now - self._searched_at),
+            preflight=preflight and replace(preflight, seconds_ago=now - self._preflight_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

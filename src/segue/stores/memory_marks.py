@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.model import STATIC, Key, OpenMark, Page, Range, SourceSpec
+from segue.model import STATIC, Key, Page, Range, SourceSpec
 from segue.ports import Backlog, Census, Looked, Standing
 from segue.ports.marking import NOTHING
 
@@ -153,7 +153,8 @@ class MemoryGraph:
         """See `Marks`."""
         self._pause("see how marks stand")
         found = {key: self._graph.marks[key] for key in keys if key in self._graph.marks}
-        return {key: Standing(mark.ver, not mark.dirty and mark.taint_until is None) for key, mark in found.items()}
+        settled = {key: not mark.dirty and mark.taint_until is None for key, mark in found.items()}
+        return {key: Standing(mark.ver, settled[key], mark.open) for key, mark in found.items()}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""
@@ -306,9 +307,10 @@ class MemoryGraph:
         """Return every item, as a reader who takes no lock sees them now."""
         return self._graph.items
 
-    def opened(self) -> dict[Key, OpenMark]:
-        """Return every open mark, as a reader who takes no lock sees them now."""
-        return {key: OpenMark(mark.ver, not mark.dirty) for key, mark in self._graph.marks.items() if mark.open}
+    def opened(self) -> tuple[dict[Key, str], set[Key]]:
+        """Return every open mark's token, and the keys of those that are dirty, as a reader who takes no lock sees them now."""
+        marks = {key: mark for key, mark in self._graph.marks.items() if mark.open}
+        return {key: mark.ver for key, mark in marks.items()}, {key for key, mark in marks.items() if mark.dirty}
 
     def has_reached(self, key: Key, before: str) -> bool:
         """Say whether the sink holds a key as written when `before` was acknowledged, or later; without a mark it does."""

@@ -73,13 +73,14 @@ class MemoryServing:
     def read(self, most: int, most_dirty: int) -> Opened:
         """See `Fence`."""
         self._pause("read the fence")
-        control, marks = self._control.now(), self._graph.opened()
-        too_many = len(marks) > most or sum(not mark.acknowledged for mark in marks.values()) > most_dirty
-        kept = {} if too_many else marks
+        control, (marks, dirty) = self._control.now(), self._graph.opened()
+        too_many = len(marks) > most or len(dirty) > most_dirty
+        if too_many:
+            marks, dirty = {}, set()
         self._pause("read the fence's items")
-        page = self._graph.page([key for key, mark in kept.items() if not mark.acknowledged])
+        page = self._graph.page([key for key in marks if key in dirty])
         self._pause("the fence answers")
-        return Opened(control, kept, page, too_many)
+        return Opened(control, marks, dirty, page, too_many)
 
     def items(self, keys: Sequence[Key]) -> Page:
         """See `Fence`."""

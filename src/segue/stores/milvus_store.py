@@ -126,6 +126,12 @@ class MilvusSink:
             if state["state"] != LoadState.Loaded:
                 self._client.load_collection(layout.name, timeout=LONG_SECONDS)
 
+    def reload(self, layout: Layout) -> None:
+        """Release the collection and load it again; returns when it is loaded. Meanwhile nobody can search or read it."""
+        with self._connection.translated():
+            self._client.release_collection(layout.name, timeout=self._seconds)
+            self._client.load_collection(layout.name, timeout=LONG_SECONDS)
+
     def keys(self, layout: Layout, after: Key | None, limit: int) -> list[Key]:
         """See `Sink`."""
         return MilvusRows(self._connection, layout).own(after, min(limit, PAGE_KEYS))

@@ -9,17 +9,35 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import FatalError
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, StorageMode, Validated
+from segue.model import (
+    STATIC,
+    Control,
+    Depth,
+    EventKind,
+    FenceTimes,
+    Instance,
+    Observed,
+    Preflighted,
+    Searched,
+    StorageMode,
+    Validated,
+    mode_changed,
+)
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
+from segue.stores.neo4j_journal import record
 
 CONTROL_FIELDS = (
     "c.mode, c.epoch, c.visible_ms, c.fence_ms, c.window_ms, c.capture_token, c.library_token, c.copied, "
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
-    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, timestamp() - c.validated_at"
+    "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, c.validated_sink_digest, "
+    "timestamp() - c.validated_at, "
+    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, "
+    "timestamp() - c.searched_at, c.preflight_ok, c.preflight_warnings, timestamp() - c.preflight_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -30,7 +48,8 @@ def control_of(row: Sequence[Any]) -> Control:
     Raises:
         FatalError: Its mode is none.
     """
-    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason, *validated = row
+    mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row[:11]
+    validated, searched, preflight = row[11:18], row[18:24], row[24:]
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -49,11 +68,34 @@ def control_of(row: Sequence[Any]) -> Control:
         changed_seconds_ago=None if changed_ago is None else changed_ago / 1000,
         reason=reason or "",
         validated=None if validated[0] is None else _validated(*validated),
+        searched=None if searched[0] is None else _searched(*searched),
+        preflight=None if preflight[0] is None else _preflighted(*preflight),
     )
 
 
-def _validated(epoch: int, depth: str, clean: bool, rate: float, digest: str, milliseconds: int) -> Validated:
-    return Validated(epoch, Depth(depth), clean, rate, digest, milliseconds / 1000)
+def _validated(
+    epoch: int, depth: str, clean: bool, rate: float, digest: str, sink_digest: str | None, milliseconds: int
+) -> Validated:
+    return Validated(epoch, Depth(depth), clean, rate, digest, sink_digest or "", milliseconds / 1000)
+
+
+def _searched(epoch: int, good: bool, recall: float, neo4j_recall: float, least: float, milliseconds: int) -> Searched:
+    return Searched(epoch, good, recall, neo4j_recall, least, milliseconds / 1000)
+
+
+def _preflighted(passed: bool, warnings: int, milliseconds: int) -> Preflighted:
+    return Preflighted(passed, warnings, milliseconds / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    name: str
+    before: str | None
+    mode: StorageMode
+    epoch: int
+    times: FenceTimes
+    reason: str
+    overridden: Sequence[str] = ()
 
 
 class Neo4jControl:
@@ -74,7 +116,9 @@ class Neo4jControl:
         """See `ControlNode`."""
         return self._connection.write(self._read)
 
-    def change(self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str) -> Control | None:
+    def change(
+        self, expected_epoch: int, mode: StorageMode, *, times: FenceTimes, reason: str, overridden: Sequence[str] = ()
+    ) -> Control | None:
         """See `ControlNode`."""
         # A transaction whose commit was not answered is run again by the driver, and must know its own work.
         changed_by = str(uuid.uuid4())
@@ -86,19 +130,19 @@ class Neo4jControl:
                 is_ours = self._run(transaction, "control_made_by")[0][0] == changed_by
                 return now if is_ours else None
             kept = now.times if mode.reads_milvus else times
-            self._change(transaction, mode, expected_epoch + 1, kept, reason, changed_by)
-            return self._read(transaction)
+            change = _Change(changed_by, now.mode.value, mode, expected_epoch + 1, kept, reason, overridden)
+            return self._change(transaction, change)
 
         return self._connection.write(work)
 
     def reset(self, *, times: FenceTimes, reason: str) -> Control:
         """See `ControlNode`."""
+        changed_by = str(uuid.uuid4())
 
         def work(transaction: Transaction) -> Control:
             self._run(transaction, "control_lock")
-            ((epoch,),) = self._run(transaction, "control_epoch")
-            self._change(transaction, StorageMode.NEO4J_ONLY, epoch + 1, times, reason, str(uuid.uuid4()))
-            return self._read(transaction)
+            ((mode, epoch),) = self._run(transaction, "control_epoch")
+            return self._change(transaction, _Change(changed_by, mode, StorageMode.NEO4J_ONLY, epoch + 1, times, reason))
 
         return self._connection.write(work)
 
@@ -124,9 +168,28 @@ class Neo4jControl:
             "clean": validated.clean,
             "rate": validated.rate,
             "digest": validated.digest,
+            "sink_digest": validated.sink_digest,
             "milliseconds": _ms(validated.seconds_ago),
         }
         self._connection.write(lambda transaction: self._run(transaction, "control_validated", **values))
+
+    def searched(self, searched: Searched) -> None:
+        """See `ControlNode`."""
+        values = {
+            "epoch": searched.epoch,
+            "good": searched.good,
+            "recall": searched.recall,
+            "neo4j_recall": searched.neo4j_recall,
+            "least": searched.least,
+            "milliseconds": _ms(searched.seconds_ago),
+        }
+        self._connection.write(lambda transaction: self._run(transaction, "control_searched", **values))
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        file = "control_preflight_passed" if preflight.passed else "control_preflight_failed"
+        values = {"warnings": preflight.warnings, "milliseconds": _ms(preflight.seconds_ago)}
+        self._connection.write(lambda transaction: self._run(transaction, file, **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
@@ -135,6 +198,11 @@ class Neo4jControl:
             "host": instance.host,
             "own": instance.own.value if instance.own else None,
             "epoch": instance.epoch,
+            "observed_epoch": instance.observed_epoch,
+            "compared": instance.observed.compared,
+            "overlap": instance.observed.overlap,
+            "answers": instance.observed.answers,
+            "failed": instance.observed.failed,
             "milliseconds": _ms(seconds),
         }
 
@@ -148,10 +216,20 @@ class Neo4jControl:
         """See `ControlNode`."""
         self._connection.write(lambda transaction: self._run(transaction, "control_leave", name=name))
 
+    def observed(self) -> Observed:
+        """See `ControlNode`."""
+        ((compared, overlap, answers, failed),) = self._connection.write(
+            lambda transaction: self._run(transaction, "control_observed")
+        )
+        return Observed(compared, float(overlap), answers, failed)
+
     def instances(self) -> list[Instance]:
         """See `ControlNode`."""
         found = self._connection.write(lambda transaction: self._run(transaction, "control_instances"))
-        return [Instance(name, host, StorageMode(own) if own else None, epoch) for name, host, own, epoch in found]
+        return [
+            Instance(name, host, StorageMode(own) if own else None, epoch, since, Observed(*observed))
+            for name, host, own, epoch, since, *observed in found
+        ]
 
     def transactions(self) -> frozenset[str]:
         """See `ControlNode`."""
@@ -159,22 +237,24 @@ class Neo4jControl:
         found = self._connection.write(lambda transaction: transaction(query("transactions"), database=database))
         return frozenset(row[0] for row in found)
 
-    def _change(
-        self, transaction: Transaction, mode: StorageMode, epoch: int, times: FenceTimes, reason: str, changed_by: str
-    ) -> None:
+    def _change(self, transaction: Transaction, change: _Change) -> Control:
+        mode = change.mode
         self._run(
             transaction,
             "control_change",
             mode=mode.value,
             marks=mode.marks,
             static=STATIC,
-            epoch=epoch,
-            reason=reason,
-            changed_by=changed_by,
-            visible_ms=_ms(times.visible),
-            fence_ms=_ms(times.fence),
-            window_ms=_ms(times.window),
+            epoch=change.epoch,
+            reason=change.reason,
+            changed_by=change.name,
+            visible_ms=_ms(change.times.visible),
+            fence_ms=_ms(change.times.fence),
+            window_ms=_ms(change.times.window),
         )
+        text, data = mode_changed(change.before, mode, change.epoch, change.reason, change.overridden)
+        record(transaction, self._collection, change.name, EventKind.MODE, text, data)
+        return self._read(transaction)
 
     def _read(self, transaction: Transaction) -> Control:
         text = query("control_read", fields=CONTROL_FIELDS)

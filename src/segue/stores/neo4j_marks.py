@@ -28,6 +28,7 @@ _SCHEMA = (
     # Readers look for open marks all the time, and must not pay for those of other collections.
     "CREATE INDEX segue_open IF NOT EXISTS FOR (m:SegueOpen) ON (m.collection)",
     "CREATE CONSTRAINT segue_relay IF NOT EXISTS FOR (r:SegueRelay) REQUIRE (r.collection, r.owner) IS UNIQUE",
+    "CREATE CONSTRAINT segue_event IF NOT EXISTS FOR (e:SegueEvent) REQUIRE (e.collection, e.name) IS UNIQUE",
     "CREATE CONSTRAINT segue_instance IF NOT EXISTS FOR (i:SegueInstance) REQUIRE (i.collection, i.name) IS UNIQUE",
 )
 
@@ -67,7 +68,7 @@ class Neo4jMarks:
     def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
         """See `Marks`."""
         found = self._connection.rows(query("marks_standing"), leader=True, collection=self._collection, keys=list(keys))
-        return {key: Standing(version, settled) for key, version, settled in found}
+        return {key: Standing(version, settled, is_open) for key, version, settled, is_open in found}
 
     def lease(self, owner: str, seconds: float, taint_seconds: float) -> frozenset[int]:
         """See `Marks`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from segue.errors import StoreTimeout
-from segue.model import Filter, Hit, Key, KeyType, Opened, OpenMark, Page, SourceSpec, StoreName
+from segue.model import Filter, Hit, Key, KeyType, Opened, Page, SourceSpec, StoreName
 from segue.pipelines.values import plain_properties
 from segue.ports import Vector
 from segue.stores.cypher import query, quoted
@@ -119,9 +119,9 @@ class Neo4jFence:
     def read(self, most: int, most_dirty: int) -> Opened:
         """See `Fence`."""
         values = {"collection": self._collection, "most": most, "most_dirty": most_dirty}
-        ((control, too_many, keys, versions, acknowledged, rows),) = self._ask(self._read, values)
-        marks = dict(zip(keys, map(OpenMark, versions, acknowledged), strict=True))
-        return Opened(control_of(control), marks, self._page(rows), too_many)
+        ((control, too_many, keys, versions, dirty, rows),) = self._ask(self._read, values)
+        marks = dict(zip(keys, versions, strict=True))
+        return Opened(control_of(control), marks, frozenset(dirty), self._page(rows), too_many)
 
     def items(self, keys: Sequence[Key]) -> Page:
         """See `Fence`."""

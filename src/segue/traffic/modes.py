@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segue.errors import ConfigError, RetryableError
-from segue.model import Control, Instance, StorageMode, StoreName
+from segue.model import Control, Instance, Observed, StorageMode, StoreName
 from segue.ports import ControlNode, Meter
 
 _log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class ModeFollower:
         own: Its own mode.
         name: Unlike any other instance's, also of an earlier life of this process.
         host: Where it runs.
+        observed: Gives what this instance has seen of Milvus, and since when; it goes along with each renewal.
         lapse_seconds: How long a registration lasts; to be longer than several looks.
         clock: This process's monotonic clock, in seconds.
     """
@@ -106,6 +107,7 @@ class ModeFollower:
         host: str,
         meter: Meter,
         *,
+        observed: Callable[[], tuple[int, Observed]] = lambda: (0, Observed()),
         lapse_seconds: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -114,6 +116,7 @@ class ModeFollower:
         self._name = name
         self._host = host
         self._meter = meter
+        self._observed = observed
         self._lapse_seconds = lapse_seconds
         self._clock = clock
         self._looking = threading.Lock()
@@ -172,9 +175,13 @@ class ModeFollower:
     def leave(self) -> None:
         """Take the registration out; only when nothing is in hand and nobody looks any more. Idempotent.
 
-        When Neo4j does not answer, the registration lapses by itself.
+        What was observed last is told before. When Neo4j does not answer, the registration lapses by itself.
         """
+        registered, (epoch, observed) = self._registered, self._observed()
         try:
+            if registered is not None and observed != registered.observed:
+                self._control_node.renew(replace(registered, observed_epoch=epoch, observed=observed), self._lapse_seconds)
+            self._registered = None
             self._control_node.leave(self._name)
         except RetryableError as fault:
             self._meter.failed(StoreName.NEO4J, "control", type(fault).__name__)
@@ -186,7 +193,7 @@ class ModeFollower:
         """
         with self._mutex:
             before = self._view.control.epoch
-        instance = Instance(self._name, self._host, own, self._acknowledgeable())
+        instance = Instance(self._name, self._host, own, self._acknowledgeable(), *self._observed())
         now = self._clock()
         if instance == self._registered and now < self._renew_at:
             control = self._control_node.read()

@@ -8,7 +8,7 @@ replica shows the row (DESIGN: U = Δ + D_F + slack). Knows ports only, and star
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from segue.breaker import Breaker
 from segue.errors import NotConnected, RetryableError, SegueError
 from segue.model import Fallback, Filter, Freshness, Hit, Key, Metric, Opened, Page, SourceSpec, StorageMode, StoreName, Vectors
 from segue.pipelines.filters import matches
-from segue.pipelines.scores import exact_scores
+from segue.pipelines.scores import Scorer
 from segue.pipelines.values import plain_properties
 from segue.ports import Candidates, Fence, Meter, Nearest, Pending, Vector
 from segue.traffic.modes import ModeFollower, View
@@ -123,7 +123,8 @@ class Search:
             hits, store = self._by_mode(asked, freshness, view)
             self._meter.searched(store, view.reads, self._clock() - began)
             if view.reads is StorageMode.SHADOW_MILVUS and store is StoreName.MILVUS:
-                self._shadow.offer(vector, k, conditions, view.reads, hits, self._limits.neo4j_seconds)
+                seconds, epoch = self._limits.neo4j_seconds, view.control.epoch
+                self._shadow.offer(vector, k, conditions, view.reads, hits, seconds, epoch=epoch)
             return hits
 
     def _by_mode(self, asked: _Asked, freshness: Freshness, view: View) -> tuple[list[Hit], StoreName]:
@@ -155,7 +156,7 @@ class Search:
         """
         # From before it is sent: a process that is stopped right after sending must count the time it was.
         sent = self._clock()
-        pending = self._ask_milvus(asked)
+        pending = self._ask_milvus(asked, view)
         opened = self._opened(freshness)
         self._follower.saw(opened.control)
         if not View(opened.control, view.own).reads.reads_milvus:
@@ -165,17 +166,17 @@ class Search:
         fence_seconds = self._clock() - sent
         if fence_seconds > opened.control.times.fence:
             self._meter.failed(StoreName.NEO4J, "fence", "late")
-            self._budget.spent(ok=False)
-            pending = self._ask_milvus(asked)
+            self._budget.spent(view.control.epoch, ok=False)
+            pending = self._ask_milvus(asked, view)
         overlaid = self._overlaid(asked, opened)
         self._meter.fenced(len(opened.marks), len(overlaid), fence_seconds)
-        shown = self._shown(pending, view.reads)
+        shown = self._shown(pending, view)
         trusted = [hit for hit in shown if hit.key not in opened.marks]
         if len(trusted) < asked.k and len(shown) >= asked.k + self._limits.margin:
             raise _FellBack(Fallback.PAGE_USED_UP)
         return sorted([*trusted, *overlaid], key=lambda hit: -hit.score)[: asked.k]
 
-    def _ask_milvus(self, asked: _Asked) -> Pending:
+    def _ask_milvus(self, asked: _Asked, view: View) -> Pending:
         if not self._breaker.allows():
             raise _FellBack(Fallback.BREAKER_OPEN)
         wanted = asked.k + self._limits.margin
@@ -185,22 +186,22 @@ class Search:
             # In the first moments of a mode a busy application would else burn its budget at once.
             raise _FellBack(Fallback.NOT_CONNECTED) from fault
         except SegueError as fault:
-            raise self._milvus_failed(fault) from fault
+            raise self._milvus_failed(fault, view) from fault
 
-    def _shown(self, pending: Pending, mode: StorageMode) -> list[Hit]:
+    def _shown(self, pending: Pending, view: View) -> list[Hit]:
         try:
             shown = pending.result()
         except SegueError as fault:
-            raise self._milvus_failed(fault) from fault
-        self._meter.asked(StoreName.MILVUS, mode, pending.seconds)
+            raise self._milvus_failed(fault, view) from fault
+        self._meter.asked(StoreName.MILVUS, view.reads, pending.seconds)
         self._breaker.succeeded()
-        self._budget.spent(ok=True)
+        self._budget.spent(view.control.epoch, ok=True)
         return shown
 
-    def _milvus_failed(self, fault: SegueError) -> _FellBack:
+    def _milvus_failed(self, fault: SegueError, view: View) -> _FellBack:
         self._meter.failed(StoreName.MILVUS, "search", type(fault).__name__)
         self._breaker.failed()
-        self._budget.spent(ok=False)
+        self._budget.spent(view.control.epoch, ok=False)
         return _FellBack(Fallback.MILVUS_FAILED)
 
     def _opened(self, freshness: Freshness) -> Opened:
@@ -216,20 +217,19 @@ class Search:
         return self._fence.read(self._limits.most_open, self._limits.most_dirty)
 
     def _overlaid(self, asked: _Asked, opened: Opened) -> list[Hit]:
-        """Return the items under open marks that meet the conditions, scored exactly."""
-        if not opened.marks:
-            return []
-        keys, vectors, properties = self._overlay.items(opened)
-        if not keys:
-            return []
-        scores = exact_scores(self._spec.metric, asked.vector, vectors)
+        """Return the items under open marks that meet the conditions, scored exactly; of each part the k nearest."""
+        return [hit for part in self._overlay.parts(opened) for hit in self._nearest_of(part, asked)]
+
+    def _nearest_of(self, part: _Part, asked: _Asked) -> list[Hit]:
+        scores = part.scorer.scores(asked.vector)
         # Only the nearest can come into the answer, so the others' conditions need no look.
         nearest = np.argsort(-scores) if asked.conditions else np.argsort(-scores)[: asked.k]
         hits: list[Hit] = []
         for place in nearest:
-            values = properties[place]
-            if matches(asked.conditions, {self._spec.key: keys[place], **values}):
-                hits.append(Hit(keys[place], float(scores[place]), values, StoreName.NEO4J))
+            key, values = part.keys[place], part.properties[place]
+            if matches(asked.conditions, {self._spec.key: key, **values}):
+                # A copy, because the user may change what he is given.
+                hits.append(Hit(key, float(scores[place]), dict(values), StoreName.NEO4J))
                 if len(hits) == asked.k:
                     break
         return hits
@@ -270,6 +270,15 @@ class _Kept:
     properties: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Items that a search can find, laid out for scoring."""
+
+    keys: Sequence[Key]
+    properties: Sequence[dict[str, Any]]
+    scorer: Scorer
+
+
 class _Overlay:
     """The items under open marks; those of acknowledged marks are kept by their token.
 
@@ -279,46 +288,60 @@ class _Overlay:
 
     def __init__(self, spec: SourceSpec, fence: Fence, most: int) -> None:
         self._names = spec.property_names
-        self._cosine = spec.metric is Metric.COSINE
+        self._metric = spec.metric
         self._fence = fence
         self._most = most
         self._kept: dict[Key, _Kept] = {}
+        self._laid_out: tuple[Mapping[Key, str], _Part] = ({}, self._part({}))
 
-    def items(self, opened: Opened) -> tuple[list[Key], Vectors, list[dict[str, Any]]]:
-        """Return keys, vectors of shape (keys, dimension), and properties of the items that a search can find."""
-        fresh = self._of_page(opened.page, {})
-        kept, found = self._kept, dict[Key, _Kept]()
-        unknown: dict[Key, str] = {}
-        for key, mark in opened.marks.items():
-            if not mark.acknowledged:
-                item = fresh.get(key)
-                if item is not None:
-                    found[key] = item
-            elif (known := kept.get(key)) is not None and known.version == mark.version:
-                found[key] = known
+    def parts(self, opened: Opened) -> list[_Part]:
+        """Return the items that a search can find: of marks that are not acknowledged, and of those that are."""
+        parts = []
+        if opened.dirty:
+            parts.append(self._part(self._of_page(opened.page, {})))
+        if len(opened.marks) > len(opened.dirty):
+            parts.append(self._of_acknowledged({key: opened.marks[key] for key in opened.marks.keys() - opened.dirty}))
+        return [part for part in parts if part.keys]
+
+    def _of_acknowledged(self, versions: Mapping[Key, str]) -> _Part:
+        """Return the part that these tokens make; the one of the search before, when they are the same."""
+        known, part = self._laid_out
+        if known == versions:
+            return part
+        kept = self._kept
+        found, unknown = dict[Key, _Kept](), dict[Key, str]()
+        for key, version in versions.items():
+            item = kept.get(key)
+            if item is not None and item.version == version:
+                found[key] = item
             else:
-                unknown[key] = mark.version
+                unknown[key] = version
         if unknown:
-            found |= self._learn(unknown, opened.marks)
-        rows = [(key, item) for key, item in found.items() if item.vector is not None]
-        vectors = [item.vector for _, item in rows if item.vector is not None]
-        matrix = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
-        return [key for key, _ in rows], matrix, [item.properties for _, item in rows]
+            found |= self._learn(unknown, versions)
+        part = self._part(found)
+        self._laid_out = versions, part
+        return part
 
-    def _learn(self, versions: dict[Key, str], open_keys: Collection[Key]) -> dict[Key, _Kept]:
+    def _learn(self, unknown: Mapping[Key, str], versions: Mapping[Key, str]) -> dict[Key, _Kept]:
         """Read items anew and keep them; what is read later than its mark is no older than its token."""
-        read = self._of_page(self._fence.items(list(versions)), versions)
-        learnt = {key: read.get(key) or _Kept(version, None, {}) for key, version in versions.items()}
+        read = self._of_page(self._fence.items(list(unknown)), unknown)
+        learnt = {key: read.get(key) or _Kept(version, None, {}) for key, version in unknown.items()}
         if len(self._kept) > 2 * self._most:
-            self._kept = {key: item for key, item in self._kept.items() if key in open_keys}
+            self._kept = {key: item for key, item in self._kept.items() if key in versions}
         self._kept |= learnt
         return learnt
 
-    def _of_page(self, page: Page, versions: dict[Key, str]) -> dict[Key, _Kept]:
+    def _of_page(self, page: Page, versions: Mapping[Key, str]) -> dict[Key, _Kept]:
         found = {}
         for place, key in enumerate(page.keys):
             vector = page.vectors[place]
-            if np.isfinite(vector).all() and (vector.any() or not self._cosine):
+            if np.isfinite(vector).all() and (vector.any() or self._metric is not Metric.COSINE):
                 properties = plain_properties(self._names, page.properties[place])
                 found[key] = _Kept(versions.get(key, ""), vector, properties)
         return found
+
+    def _part(self, items: Mapping[Key, _Kept]) -> _Part:
+        keys = [key for key, item in items.items() if item.vector is not None]
+        vectors = [item.vector for item in items.values() if item.vector is not None]
+        matrix = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+        return _Part(keys, [items[key].properties for key in keys], Scorer(self._metric, matrix))

@@ -11,9 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from segue.model import Filter, Hit, StorageMode, StoreName
+from segue.model import Budget, Filter, Hit, Observed, StorageMode, StoreName
 from segue.ports.serving import Meter, Nearest, Vector
 
 OPERATION = "shadow_read"
@@ -47,53 +47,66 @@ def compare(control: Sequence[Hit], candidate: Sequence[Hit]) -> Comparison | No
 
 
 class ErrorBudget:
-    """What may go wrong before Milvus should not answer users any more, by the newest observations.
+    """Whether too much goes wrong while Milvus answers users, by the newest observations; and their sums over an epoch.
 
-    Usable from several threads.
+    Only observations of the epoch it follows count. Usable from several threads.
 
     Args:
+        budget: What may go wrong.
         size: How many observations of each kind count.
         least: How many there must be for a judgement.
-        most_failed: The share of answers of Milvus that may fail.
-        least_overlap: The mean overlap of shadow reads below which something is wrong. Two approximate indexes that are both
-            right overlap by about 0.8 to 0.95, and writes between the two answers lower it, so it must stay well below.
     """
 
-    def __init__(self, *, size: int = 200, least: int = 50, most_failed: float = 0.05, least_overlap: float = 0.7) -> None:
+    def __init__(self, budget: Budget = Budget(), *, size: int = 200, least: int = 50) -> None:  # noqa: B008  # frozen
+        self._budget = budget
         self._least = least
-        self._most_failed = most_failed
-        self._least_overlap = least_overlap
         self._failed: deque[bool] = deque(maxlen=size)
         self._overlaps: deque[float] = deque(maxlen=size)
+        self._epoch = 0
+        self._seen = Observed()
         self._lock = threading.Lock()
 
-    def spent(self, ok: bool) -> None:
+    def follow(self, epoch: int) -> None:
+        """Begin anew unless this is its epoch: what was seen before a mode change says nothing about the time after it."""
+        with self._lock:
+            if epoch != self._epoch:
+                self._epoch, self._seen = epoch, Observed()
+                self._failed.clear()
+                self._overlaps.clear()
+
+    def spent(self, epoch: int, *, ok: bool) -> None:
         """Milvus was asked for a user: it answered, or not (an error, a deadline, a fence that came too late)."""
         with self._lock:
-            self._failed.append(not ok)
+            if epoch == self._epoch:
+                self._failed.append(not ok)
+                seen = self._seen
+                self._seen = replace(seen, answers=seen.answers + 1, failed=seen.failed + (not ok))
 
-    def compared(self, overlap: float) -> None:
+    def compared(self, epoch: int, overlap: float) -> None:
         """A shadow read was compared."""
         with self._lock:
-            self._overlaps.append(overlap)
+            if epoch == self._epoch:
+                self._overlaps.append(overlap)
+                seen = self._seen
+                self._seen = replace(seen, compared=seen.compared + 1, overlap=seen.overlap + overlap)
+
+    def observed(self) -> tuple[int, Observed]:
+        """Return its epoch, and everything seen since that began."""
+        with self._lock:
+            return self._epoch, self._seen
 
     def burnt(self) -> str | None:
         """Return why the budget is burnt, in words; None while it is not."""
         with self._lock:
-            answers, failed = len(self._failed), sum(self._failed)
-            reads, overlaps = len(self._overlaps), sum(self._overlaps)
-        if answers >= self._least and failed > self._most_failed * answers:
-            return f"{failed} of the last {answers} answers of Milvus failed, more than {self._most_failed:.1%}"
-        if reads >= self._least and overlaps < self._least_overlap * reads:
-            found = f"Milvus found {overlaps / reads:.1%} of what Neo4j found in the last {reads} shadow reads"
-            return f"{found}, less than {self._least_overlap:.1%}"
+            lately = Observed(len(self._overlaps), sum(self._overlaps), len(self._failed), sum(self._failed))
+        budget = self._budget
+        if lately.answers >= self._least and budget.is_failing(lately):
+            failed = f"{lately.failed} of the last {lately.answers} answers of Milvus failed"
+            return f"{failed}, more than {budget.most_failed:.1%}"
+        if lately.compared >= self._least and budget.is_missing(lately):
+            found = f"Milvus found {lately.mean_overlap:.1%} of what Neo4j found in the last {lately.compared} shadow reads"
+            return f"{found}, less than {budget.least_overlap:.1%}"
         return None
-
-    def forget(self) -> None:
-        """Begin anew: what was seen before a mode change says nothing about the time after it."""
-        with self._lock:
-            self._failed.clear()
-            self._overlaps.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class _Question:
     k: int
     conditions: Filter
     mode: StorageMode
+    epoch: int
     hits: tuple[Hit, ...]
     seconds: float
 
@@ -142,7 +156,17 @@ class ShadowReads:
         self._thread = threading.Thread(target=self._work, name="segue-shadow-reads", daemon=True)
         self._thread.start()
 
-    def offer(self, vector: Vector, k: int, conditions: Filter, mode: StorageMode, hits: Sequence[Hit], seconds: float) -> None:
+    def offer(
+        self,
+        vector: Vector,
+        k: int,
+        conditions: Filter,
+        mode: StorageMode,
+        hits: Sequence[Hit],
+        seconds: float,
+        *,
+        epoch: int,
+    ) -> None:
         """Perhaps compare a search that Milvus has answered; returns in microseconds. Does nothing when closed.
 
         Args:
@@ -152,11 +176,12 @@ class ShadowReads:
             mode: The mode the search was answered in.
             hits: The user's answer.
             seconds: How long Neo4j may take.
+            epoch: The epoch it was answered in.
         """
         if self._choose() >= self._rate:
             return
         # Copied, because the user has vector and hits in hand and may change both before the thread comes to them.
-        question = _Question(vector.copy(), k, conditions, mode, tuple(hits), seconds)
+        question = _Question(vector.copy(), k, conditions, mode, epoch, tuple(hits), seconds)
         with self._changed:
             if self._closed:
                 return
@@ -195,4 +220,4 @@ class ShadowReads:
         comparison = compare(control, question.hits)
         if comparison is not None:
             self._meter.compared(comparison.overlap, comparison.score_error)
-            self._budget.compared(comparison.overlap)
+            self._budget.compared(question.epoch, comparison.overlap)

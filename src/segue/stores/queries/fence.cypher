@@ -7,16 +7,16 @@ WITH [<<control>>] AS control
 CALL () {
   MATCH (m:SegueOpen {collection: $collection})
   WITH m LIMIT $most + 1
-  RETURN collect(m.key) AS keys, collect(m.ver) AS versions, collect(m.ver = m.acked) AS acknowledged
+  RETURN collect(m.key) AS keys, collect(m.ver) AS versions, collect(CASE WHEN m.ver = m.acked THEN null ELSE m.key END) AS dirty
 }
-WITH control, size(keys) > $most OR size([one IN acknowledged WHERE NOT one]) > $most_dirty AS too_many, keys, versions, acknowledged
+WITH control, size(keys) > $most OR size(dirty) > $most_dirty AS too_many, keys, versions, dirty
 WITH control, too_many,
      CASE WHEN too_many THEN [] ELSE keys END AS keys,
      CASE WHEN too_many THEN [] ELSE versions END AS versions,
-     CASE WHEN too_many THEN [] ELSE acknowledged END AS acknowledged
-CALL (keys, acknowledged) {
-  UNWIND [place IN range(0, size(keys) - 1) WHERE NOT acknowledged[place] | keys[place]] AS key
+     CASE WHEN too_many THEN [] ELSE dirty END AS dirty
+CALL (dirty) {
+  UNWIND dirty AS key
   MATCH (n:<<label>> {<<key>>: key}) <<typed>>
   RETURN collect([key, elementId(n), <<vector>><<properties>>]) AS rows
 }
-RETURN control, too_many, keys, versions, acknowledged, rows
+RETURN control, too_many, keys, versions, dirty, rows
