@@ -6,7 +6,9 @@ SEGUE := $(VENV)/bin/segue
 STAMP := $(VENV)/setup.stamp
 CHECKED := src tests benchmarks deploy
 # `neo4j` is the newest line that a Java here can run; the tests run on the 5.26 line as well.
-TEST_SERVICES := neo4j neo4j-5.26 milvus
+TEST_SERVICES := neo4j neo4j-5.26 milvus redis postgres
+# A module's tests stay together, since they share what is costly to set up.
+PARALLEL := -n 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -31,13 +33,14 @@ test: $(STAMP) ## all tests, on real servers; ARGS='-k name' chooses
 	  trap '$(SEGUE) sandbox down' EXIT; trap 'exit 130' INT TERM; \
 	fi; \
 	$(SEGUE) sandbox up $(TEST_SERVICES); \
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest $(PARALLEL) $(ARGS)
 
 test-unit: $(STAMP) ## the tests that need no server
 	@$(VENV)/bin/pytest -m 'not service' $(ARGS)
 
 simulate: $(STAMP) ## the protocol under many more schedules; SEGUE_SIMULATION_SEED=n ARGS='-k replayed' replays one
-	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 $(VENV)/bin/pytest tests/simulation $(ARGS)
+	@SEGUE_SIMULATION_SEEDS=5000 SEGUE_SIMULATION_SCHEDULES=20000 \
+	  $(VENV)/bin/pytest -n auto --dist worksteal tests/simulation $(ARGS)
 
 chaos: $(STAMP) ## a live copy while everything fails, in 5 long rounds, and validations beside 8 writers; SEGUE_CHAOS_ROUNDS, _SECONDS, _SEED
 	@SEGUE_CHAOS_ROUNDS=$${SEGUE_CHAOS_ROUNDS:-5} SEGUE_CHAOS_SECONDS=$${SEGUE_CHAOS_SECONDS:-60} \

@@ -21,15 +21,25 @@ NEO4J_LINES = ("neo4j-5.26", "neo4j-2026")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that needs real servers: all of them go through `endpoints`."""
+    """Mark every test that needs real servers: all of them go through `endpoints` or `agent_endpoints`."""
     for item in items:
-        if "endpoints" in getattr(item, "fixturenames", ()):
+        if not {"endpoints", "agent_endpoints"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.service)
 
 
 @pytest.fixture(scope="session")
 def endpoints(pytestconfig: pytest.Config) -> Iterator[Mapping[str, Endpoint]]:
     """The sandbox's Neo4j (every line that a Java here can run) and Milvus, by service name."""
+    yield from _running(pytestconfig, ("neo4j", "neo4j-5.26", "milvus"))
+
+
+@pytest.fixture(scope="session")
+def agent_endpoints(pytestconfig: pytest.Config) -> Iterator[Mapping[str, Endpoint]]:
+    """The sandbox's Redis and PostgreSQL, by service name."""
+    yield from _running(pytestconfig, ("redis", "postgres"))
+
+
+def _running(pytestconfig: pytest.Config, services: tuple[str, ...]) -> Iterator[Mapping[str, Endpoint]]:
     before = sandbox.running()
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
@@ -39,7 +49,7 @@ def endpoints(pytestconfig: pytest.Config) -> Iterator[Mapping[str, Endpoint]]:
             reporter.write_line(f"sandbox: {line}")
 
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        started = sandbox.up(("neo4j", "neo4j-5.26", "milvus"), announce=announce)
+        started = sandbox.up(services, announce=announce)
     yield started
     sandbox.down(services=[service for service in started if service not in before])
 

@@ -14,12 +14,24 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from segue.errors import ConfigError
-from segue.model import KeyType, Metric, PropertyType, StorageMode
+from segue.model import (
+    AgentKind,
+    AgentMapping,
+    ColumnSource,
+    Encoding,
+    KeyType,
+    Metric,
+    PropertyType,
+    RedisType,
+    RowsOf,
+    StorageMode,
+)
 
 DEFAULT_PATH = Path("segue.toml")
 
@@ -28,6 +40,8 @@ PLAIN_VARIABLES = {
     "NEO4J_USERNAME": ("neo4j", "username"),
     "NEO4J_DATABASE": ("neo4j", "database"),
     "MILVUS_URI": ("milvus", "uri"),
+    "REDIS_USERNAME": ("redis", "username"),
+    "PGUSER": ("postgres", "username"),
     "SEGUE_STATE_PATH": ("state", "path"),
     "SEGUE_WORKERS": ("backfill", "workers"),
     "SEGUE_BATCH_SIZE": ("backfill", "batch_size"),
@@ -40,8 +54,17 @@ PLAIN_VARIABLES = {
 SECRET_VARIABLES = {
     "NEO4J_PASSWORD": ("neo4j", "password"),
     "MILVUS_TOKEN": ("milvus", "token"),
+    "REDIS_PASSWORD": ("redis", "password"),
+    "REDIS_SENTINEL_PASSWORD": ("redis", "sentinel_password"),
+    "PGPASSWORD": ("postgres", "password"),
 }
 """Secrets: each also as `…_FILE`, the path of a file that holds it."""
+
+ADDRESS_VARIABLES = {
+    "REDIS_URL": ("redis", "url"),
+    "DATABASE_URL": ("postgres", "url"),
+}
+"""Addresses that customarily hold credentials, which are taken out of them; each also as `…_FILE`."""
 
 
 class _Section(BaseModel):
@@ -95,6 +118,133 @@ class MilvusSettings(_Section):
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
 
 
+def _taken_apart(values: object) -> object:
+    """Move the credentials out of a section's `url`, where customs put them, into settings that are not shown."""
+    if not isinstance(values, dict) or not isinstance(values.get("url"), str):
+        return values
+    address = urlsplit(values["url"])
+    if "@" not in address.netloc:
+        return values
+    held, _, netloc = address.netloc.rpartition("@")
+    username, _, password = held.partition(":")
+    found = {"username": unquote(username), "password": unquote(password)}
+    given = {name: value for name, value in found.items() if value and not values.get(name)}
+    return {**values, **given, "url": urlunsplit(address._replace(netloc=netloc))}
+
+
+class RedisSettings(_Section):
+    """Where agent state is.
+
+    `url` leads to a server of its own, to any node of a cluster, or to a Sentinel: the server says which it is.
+    `databases`: the logical databases that are looked at; without it the one that the address names.
+    `sentinel_master`: which one, where a Sentinel watches over several. `max_ops`: how many keys and pieces of large keys are
+    read a second at most; without it as many as Redis gives.
+    """
+
+    url: str = "redis://localhost:6379/0"
+    username: str | None = None
+    password: SecretStr | None = None
+    databases: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    ca_file: Path | None = None
+    sentinel_master: str | None = None
+    sentinel_password: SecretStr | None = None
+    max_ops: Annotated[int, Field(ge=1)] | None = None
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+    _apart = model_validator(mode="before")(_taken_apart)
+
+    @field_validator("url")
+    @classmethod
+    def _of_redis(cls, url: str) -> str:
+        address = urlsplit(url)
+        if address.scheme not in {"redis", "rediss"} or not address.hostname:
+            message = "an address of Redis is redis://HOST:PORT/DATABASE, or rediss:// for TLS"
+            raise ValueError(message)
+        if address.path.strip("/") and not address.path.strip("/").isdigit():
+            message = f"behind the last slash stands the logical database's number, not {address.path.strip('/')!r}"
+            raise ValueError(message)
+        return url
+
+    @property
+    def chosen_databases(self) -> tuple[int, ...]:
+        """The logical databases that are looked at, each once."""
+        return tuple(dict.fromkeys(self.databases)) or (int(urlsplit(self.url).path.strip("/") or 0),)
+
+
+class PostgresSettings(_Section):
+    """Where agent state goes: `schema_name` is the schema that holds its tables."""
+
+    url: str = "postgresql://localhost:5432/postgres"
+    username: str | None = None
+    password: SecretStr | None = None
+    schema_name: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "public"
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+    _apart = model_validator(mode="before")(_taken_apart)
+
+    @field_validator("url")
+    @classmethod
+    def _of_postgres(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"postgresql", "postgres"}:
+            message = "an address of PostgreSQL is postgresql://HOST:PORT/DATABASE"
+            raise ValueError(message)
+        return url
+
+
+class AgentMappingSettings(_Section):
+    """One key pattern and what its keys become; see docs/agent-state.md."""
+
+    kind: AgentKind
+    key: str
+    type: RedisType
+    encoding: Encoding
+    columns: dict[str, str]
+    rows: RowsOf = RowsOf.KEY
+    member: str | None = None
+    document: str | None = None
+    each: str | None = None
+    deletions: Literal["keep", "mirror"] = "keep"
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        self.as_mapping()
+        return self
+
+    def as_mapping(self) -> AgentMapping:
+        """Return the mapping.
+
+        Raises:
+            ValueError: With what cannot be meant.
+        """
+        sources = {name: ColumnSource.parse(text) for name, text in self.columns.items()}
+        return AgentMapping(
+            kind=self.kind,
+            key=self.key,
+            type=self.type,
+            encoding=self.encoding,
+            columns=sources,
+            rows=self.rows,
+            member=self.member,
+            document=self.document,
+            each=self.each,
+        )
+
+
+class AgentdbSettings(_Section):
+    """Agent state: which keys are what.
+
+    `mappings`: the first one that fits a key counts. `ignore`: Redis globs of keys that are somebody else's.
+    `partitions`: whether experiences are kept in a table a month. `rows_per_batch`: rows that are written in one transaction.
+    """
+
+    mappings: tuple[AgentMappingSettings, ...] = ()
+    ignore: tuple[str, ...] = ()
+    partitions: Literal["none", "monthly"] = "none"
+    rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+
+
 class StateSettings(_Section):
     """Where the tool keeps its own records."""
 
@@ -136,6 +286,26 @@ class ValidateSettings(_Section):
     settle_seconds: Annotated[float, Field(ge=0)] = 30.0
     max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
+
+
+class PreflightSettings(_Section):
+    """What a preflight measures against.
+
+    `max_age_seconds`: how old a passed preflight may be when the mode becomes `dual_write`.
+    `replication`: how many copies of each byte Milvus's object storage keeps.
+    `disk_path`: a path on the volume that holds Milvus's data, where this machine has it; `disk_free_gib`: how much is free
+    there, where only its operator knows. `query_memory_gib`: the memory free for collections on all query nodes, where Milvus
+    does not say.
+    `inventory_seconds`: how long items are read for the inventory; `probe_seconds`: how long a probe of the copy runs.
+    """
+
+    max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86_400.0
+    replication: Annotated[int, Field(ge=1)] = 3
+    disk_path: Path | None = None
+    disk_free_gib: Annotated[float, Field(ge=0)] | None = None
+    query_memory_gib: Annotated[float, Field(ge=0)] | None = None
+    inventory_seconds: Annotated[float, Field(gt=0)] = 20.0
+    probe_seconds: Annotated[float, Field(gt=0)] = 5.0
 
 
 class ApplicationSettings(_Section):
@@ -278,10 +448,14 @@ class Settings(_Section):
 
     neo4j: Neo4jSettings = Neo4jSettings()
     milvus: MilvusSettings = MilvusSettings()
+    redis: RedisSettings = RedisSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    agentdb: AgentdbSettings = AgentdbSettings()
     state: StateSettings = StateSettings()
     backfill: BackfillSettings = BackfillSettings()
     relay: RelaySettings = RelaySettings()
     validation: Annotated[ValidateSettings, Field(alias="validate")] = ValidateSettings()
+    preflight: PreflightSettings = PreflightSettings()
     application: ApplicationSettings = ApplicationSettings()
     search: SearchSettings = SearchSettings()
     monitor: MonitorSettings = MonitorSettings()
@@ -330,8 +504,9 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 
 def digest(settings: Settings) -> str:
-    """Return what names these settings and no others; secrets are no part of it."""
-    return hashlib.sha256(json.dumps(shown(settings), sort_keys=True).encode()).hexdigest()[:16]
+    """Return what names these settings and no others; secrets are no part of it, nor where processes are watched."""
+    acted_by = {name: value for name, value in shown(settings).items() if name != "monitor"}
+    return hashlib.sha256(json.dumps(acted_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _without_secrets(value: Any) -> Any:
@@ -364,7 +539,7 @@ def load(
     try:
         return Settings.model_validate(values)
     except ValidationError as refusal:
-        faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
+        faults = "\n".join(f"  {_place(fault['loc'])}: {_told(fault)}" for fault in refusal.errors(include_input=False))
         message = f"{path or 'the defaults'} and the environment do not make a valid configuration:\n{faults}"
         # The cause would print the rejected input, which may be a secret.
         raise ConfigError(message, hint="A flag goes before the environment, the environment before the file.") from None
@@ -386,7 +561,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], str]:
     found = {place: environ[name] for name, place in PLAIN_VARIABLES.items() if environ.get(name)}
-    for name, place in SECRET_VARIABLES.items():
+    for name, place in {**SECRET_VARIABLES, **ADDRESS_VARIABLES}.items():
         if environ.get(name):
             found[place] = environ[name]
         elif environ.get(f"{name}_FILE"):
@@ -398,9 +573,17 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as fault:
-        # Not the path: by mistake it may be the secret itself.
-        msg = f"{name}: the file that it names cannot be read: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
+        # Where there is no such file, what stands there may by mistake be the secret itself.
+        file = str(path) if path.exists() else "the file that it names"
+        msg = f"{name}: cannot read {file}: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
         raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
+
+
+def _told(fault: ErrorDetails) -> str:
+    # This one message repeats what was given, which by mistake may be a secret.
+    if fault["type"] != "union_tag_invalid":
+        return fault["msg"]
+    return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

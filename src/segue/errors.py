@@ -7,6 +7,7 @@
           NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
+        CursorLost                      a server was restarted, and must be read from the beginning
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
       DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
       FatalError                    1   trying again will not help
@@ -14,7 +15,10 @@
         TlsMismatch                     one side speaks TLS and the other does not, or the certificate is not trusted
         DatabaseNotFound                the server has no database of that name
         CollectionMismatch              the Milvus collection exists with another schema
+        TableMismatch                   a table in PostgreSQL exists with other columns
+        PermissionMissing               the user or role may not do this
         StateStoreFailed                the tool's own records cannot be written or read
+      PreflightFailed               3   something that a migration needs is not there
       ValidationMismatch            4   both sides were compared, and too much differs
       UnsafeResume                  5   the checkpoint was made under other conditions
       Interrupted                   130 asked to stop; the checkpoint is saved
@@ -72,6 +76,10 @@ class Throttled(RetryableError):
     """The store asks for less, or for smaller requests."""
 
 
+class CursorLost(RetryableError):
+    """A server was restarted, so its cursors mean nothing any more: it must be read from the beginning."""
+
+
 class BarrierNotReached(RetryableError):
     """The mode is changed, but not everybody acts by it yet; the same command goes on waiting."""
 
@@ -100,8 +108,22 @@ class CollectionMismatch(FatalError):
     """The Milvus collection exists with another schema."""
 
 
+class TableMismatch(FatalError):
+    """A table in PostgreSQL exists with other columns."""
+
+
+class PermissionMissing(FatalError):
+    """The user or role may not do this."""
+
+
 class StateStoreFailed(FatalError):
     """The tool's own records cannot be written or read."""
+
+
+class PreflightFailed(SegueError):
+    """Something that a migration needs is not there; nothing was begun."""
+
+    exit_code = 3
 
 
 class ValidationMismatch(SegueError):

@@ -17,6 +17,9 @@ from segue.ports import Backlog
 VALIDATED_WITHIN_SECONDS = 86_400.0
 """How old a clean validation may be before `hybrid`, unless configured."""
 
+PREFLIGHT_WITHIN_SECONDS = 7 * 86_400.0
+"""How old a passed preflight may be before `dual_write`, unless configured."""
+
 KEPT_UP_SECONDS = 5.0
 """How long the oldest dirty key may have waited where writers go on: relays that keep up take a second."""
 
@@ -33,6 +36,7 @@ class Standing:
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
         observed: What all instances have seen of Milvus in the present epoch.
         budget: What may go wrong of that before `hybrid`.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     collection: str
@@ -42,6 +46,7 @@ class Standing:
     validated_within: float = VALIDATED_WITHIN_SECONDS
     observed: Observed = field(default_factory=Observed)
     budget: Budget = field(default_factory=Budget)
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,20 @@ class GateSeen:
     holds: bool
     evidence: str
     command: str
+
+
+def _preflight(standing: Standing) -> Finding:
+    """What a migration needs was there, not long ago."""
+    last, command = standing.control.preflight, f"segue preflight --collection {standing.collection}"
+    if last is None:
+        return Finding(False, "no preflight was made", command)
+    warned = f" with {last.warnings:,} warnings" if last.passed and last.warnings else ""
+    evidence = f"the last preflight, {last.seconds_ago:,.0f} s ago, {'passed' if last.passed else 'failed'}{warned}"
+    if not last.passed:
+        return Finding(False, evidence, command)
+    if last.seconds_ago > standing.preflight_within:
+        return Finding(False, f"{evidence}; that is older than {standing.preflight_within:,.0f} s", command)
+    return Finding(True, evidence)
 
 
 def _backfill(standing: Standing) -> Finding:
@@ -159,6 +178,9 @@ def _validated_lately(standing: Standing) -> Finding:
     return finding
 
 
+PREFLIGHT = Gate("preflight", _preflight)
+
+
 def _shadowed(standing: Standing) -> Finding:
     """Users' searches of this epoch were asked of both sides often enough, and Milvus did well enough."""
     seen, budget = standing.observed, standing.budget
@@ -206,7 +228,11 @@ class Phase:
 
 PHASES = (
     Phase(StorageMode.NEO4J_ONLY, "writes and searches go to Neo4j alone"),
-    Phase(StorageMode.DUAL_WRITE, "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches"),
+    Phase(
+        StorageMode.DUAL_WRITE,
+        "every write leaves a mark, which the relay carries over to Milvus; Neo4j answers searches",
+        (PREFLIGHT,),
+    ),
     Phase(
         StorageMode.SHADOW_MILVUS,
         "Milvus answers searches, Neo4j where it cannot; a sample asks both and compares",

@@ -87,6 +87,11 @@ class Started:
         """What it has said on stderr up to now."""
         return self._err.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def printed(self) -> str:
+        """What it has printed on stdout up to now."""
+        return self._out.read_text(encoding="utf-8", errors="replace")
+
     def await_words(self, words: str, seconds: float = 30.0) -> None:
         """Wait until it has said these words on stderr."""
         eventually(lambda: words in self.said or self.process.poll() is not None, seconds)
@@ -183,6 +188,11 @@ class Workplace:
         """Run a query on Neo4j; `LABEL` in it stands for the label."""
         text = cypher.replace("LABEL", f"`{self.label}`")
         return [list(record) for record in self.driver.execute_query(text, parameters, database_="neo4j").records]
+
+    def note_preflight(self) -> None:
+        """Note a preflight that passed, as `segue preflight` does, where a test is about something else."""
+        text = "MERGE (c:SegueControl {collection: $name}) SET c.preflight_ok = true, c.preflight_warnings = 0"
+        self.rows(f"{text}, c.preflight_at = timestamp()", name=self.collection)
 
     def record(self, path: str = STATE) -> Record | None:
         """Return what the state file says now, None before a run is recorded.

@@ -47,13 +47,14 @@ def own_milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnMilvus]:
 
 
 @pytest.mark.timeout(540 + 6 * SECONDS)
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS), ids="seed-{}".format)
+@pytest.mark.parametrize("turn", range(ROUNDS))
 def test_nothing_is_lost_and_no_user_notices(
-    endpoints: Mapping[str, Endpoint], own_milvus: OwnMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    endpoints: Mapping[str, Endpoint], own_milvus: OwnMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     """Eight writers, two readers, a copy, two relays; everything but Neo4j killed and cut off: in the end both are equal."""
     for name in (*PLAIN_VARIABLES, *SECRET_VARIABLES):
         monkeypatch.delenv(name, raising=False)
+    seed = FIRST_SEED + turn
     choose = random.Random(seed)
     neo4j = endpoints[choose.choice(sorted(name for name in endpoints if name.startswith("neo4j")))]
     registry = CollectorRegistry()

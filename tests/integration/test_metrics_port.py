@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         found.rows("CREATE CONSTRAINT FOR (n:LABEL) REQUIRE n.id IS UNIQUE")
         found.rows("UNWIND range(1, 5) AS i CREATE (:LABEL {id: toString(i), embedding: [1.0, i]})")
         found.configure(CONFIGURATION.format(collection=found.collection, label=found.label))
+        found.note_preflight()
         assert found.segue("mode", "set", "dual_write").code == 0
         yield found
         found.rows(
@@ -64,7 +67,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
 
 
 def test_a_relay_shows_what_it_carries_over(place: Workplace) -> None:
-    """Attempts, successes, lag and backlog; served from its start to its end."""
+    """Attempts, successes, lag and backlog, and how the collection stands; ready once it works; served until its end."""
     assert place.migrate().code == 0
     port = free_port()
     relay = place.start("relay", "--metrics-port", str(port))
@@ -78,6 +81,14 @@ def test_a_relay_shows_what_it_carries_over(place: Workplace) -> None:
     assert seen["dual_write_attempts_total"] == 2
     assert seen["dual_write_success_total"] == 2
     assert seen["dual_write_lag_seconds_count"] == 2
+    assert seen["segue_relay_up"] == 1
+    eventually(lambda: scraped(port).get("segue_milvus_rows") == 5)
+    assert scraped(port)["segue_milvus_rows"] == 5
+    assert scraped(port)["segue_storage_mode"] == 1
+    assert scraped(port)["segue_process_memory_bytes"] > 20e6
+    for probe in ("healthz", "readyz"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{probe}", timeout=5) as answer:
+            assert answer.status == 200
     assert relay.process.poll() is None
 
 
@@ -92,6 +103,32 @@ def test_a_copy_shows_how_far_it_has_come(place: Workplace) -> None:
     assert copying.ended().code == 0
     assert most["migration_total_items"] == 5
     assert most["migration_migrated_items"] == 5
+
+
+def test_a_relay_that_waits_for_its_stores_lives_and_is_not_ready(place: Workplace) -> None:
+    """Milvus is away from the beginning: no reason to start it anew, and the gauge says that nothing is carried over."""
+    port = free_port()
+    place.start("relay", "--metrics-port", str(port), MILVUS_URI="http://127.0.0.1:1")
+    eventually(lambda: scraped(port).get("segue_relay_up") == 0, 60)
+    assert scraped(port)["segue_relay_up"] == 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+
+
+def test_a_copy_is_seen_to_its_end(place: Workplace) -> None:
+    """Its last figures stay until they are scraped; who wants no more waits no longer."""
+    port = free_port()
+    copying = place.start("migrate-embeddings", "--metrics-port", str(port))
+    copying.await_words("the last figures are shown until they are scraped")
+    assert copying.process.poll() is None
+    assert scraped(port)["migration_migrated_items"] == 5
+    assert copying.ended(10).code == 0
+    again = place.start("migrate-embeddings", "--metrics-port", str(port))
+    again.await_words("the last figures are shown until they are scraped")
+    again.signal(signal.SIGTERM)
+    assert again.ended(10).code == 0
 
 
 def test_a_port_that_is_taken_is_named(place: Workplace) -> None:

@@ -136,6 +136,7 @@ class ModeControl:
         prepare: Makes the constraints that a change relies on. Idempotent.
         validated_within: How old a clean validation may be before `hybrid`, in seconds.
         budget: What may go wrong in `shadow_milvus` before `hybrid`.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     node: ControlNode
@@ -145,6 +146,7 @@ class ModeControl:
     prepare: Callable[[], None]
     validated_within: float
     budget: Budget
+    preflight_within: float
 
 
 @contextmanager
@@ -169,6 +171,7 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
             partial(prepare, connection),
             settings.validation.max_age_seconds,
             budget(settings),
+            settings.preflight.max_age_seconds,
         )
 
 

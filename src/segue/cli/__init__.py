@@ -18,9 +18,11 @@ from segue.cli import (
     cleanup,
     demo,
     init,
+    migrate_agentdb,
     migrate_embeddings,
     mode,
     monitor,
+    preflight,
     relay,
     report,
     rollback,
@@ -38,7 +40,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(init.init)
+app.command("preflight")(preflight.preflight)
 app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
+app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
 app.add_typer(capture.app)
 app.add_typer(mode.app)
 app.command("relay")(relay.relay)

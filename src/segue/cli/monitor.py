@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from queue import Empty, Queue
 from typing import Annotated, Any
 
 import structlog
@@ -22,10 +26,13 @@ from segue.cli import options
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, publish
 from segue.config import Settings, load
-from segue.errors import ConfigError
+from segue.errors import ConfigError, RetryableError
 from segue.phases.monitor import Latency, Page, page
 from segue.seen import Seen
 from segue.telemetry.logging import LogFormat, configure
+
+LOOK_SECONDS = 60.0
+"""However many collections there are, and however slow each store may be."""
 
 WINDOW_SECONDS = 60.0
 """Of the moving window that latencies come from while it is watched, and rates."""
@@ -58,7 +65,7 @@ def monitor(
     names = [one.name for one in settings.chosen(collection)]
     if once:
         began = time.monotonic()
-        pages = [page(seen) for seen in _look(settings, names)]
+        pages = [page(seen) for seen in _look(settings, names, Stop()) or ()]
         publish([_result(one) for one in pages], _data(pages, began), output_format, output_file)
         return
     console = Console()
@@ -69,9 +76,35 @@ def monitor(
             _lines(settings, names, interval_secs, stop, as_json=log_format is LogFormat.JSON)
 
 
-def _look(settings: Settings, names: Sequence[str]) -> list[Seen]:
-    samples, faults = looking.counted(settings)
-    return [looking.look_at(settings, settings.chosen(name)[0], samples, faults) for name in names]
+def _look(settings: Settings, names: Sequence[str], stop: Stop) -> list[Seen] | None:
+    """Look at every collection; None when asked to stop meanwhile.
+
+    In a thread that is left alone when it does not come back: a client library that hangs must hang nobody who watches.
+
+    Raises:
+        RetryableError: It does not come back.
+    """
+    answers: Queue[list[Seen] | BaseException] = Queue()
+
+    def look() -> None:
+        try:
+            samples, faults = looking.counted(settings)
+            answers.put([looking.look_at(settings, settings.chosen(name)[0], samples, faults) for name in names])
+        except BaseException as fault:  # noqa: BLE001  # raised again by the main thread
+            answers.put(fault)
+
+    threading.Thread(target=look, name="look", daemon=True).start()
+    until = time.monotonic() + LOOK_SECONDS
+    while not stop.is_set():
+        with suppress(Empty):
+            answer = answers.get(timeout=0.2)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        if time.monotonic() > until:
+            message = f"a look at the stores has not come back within {LOOK_SECONDS:g} s"
+            raise RetryableError(message, hint="Look again; segue preflight says how each store is reached.")
+    return None
 
 
 class _Watched:
@@ -82,9 +115,16 @@ class _Watched:
         self._names = names
         self._looks: deque[list[Seen]] = deque()
 
-    def pages(self) -> list[Page]:
+    def pages(self, stop: Stop) -> list[Page]:
+        """Look again; no pages when asked to stop, or when that does not come back."""
         looks = self._looks
-        looks.append(_look(self._settings, self._names))
+        try:
+            found = _look(self._settings, self._names, stop)
+        except RetryableError:
+            found = None
+        if found is None:
+            return []
+        looks.append(found)
         while (looks[-1][0].at - looks[0][0].at).total_seconds() > WINDOW_SECONDS:
             looks.popleft()
         before: Sequence[Seen | None] = looks[0] if len(looks) > 1 else [None] * len(self._names)
@@ -95,7 +135,8 @@ def _live(settings: Settings, names: Sequence[str], interval: float, console: Co
     watched = _Watched(settings, names)
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
-            live.update(Group(*(_screen(one) for one in watched.pages())), refresh=True)
+            if pages := watched.pages(stop):
+                live.update(Group(*(_screen(one) for one in pages)), refresh=True)
             if stop.wait(interval):
                 return
 
@@ -103,7 +144,7 @@ def _live(settings: Settings, names: Sequence[str], interval: float, console: Co
 def _lines(settings: Settings, names: Sequence[str], interval: float, stop: Stop, *, as_json: bool) -> None:
     watched = _Watched(settings, names)
     while True:
-        for one in watched.pages():
+        for one in watched.pages(stop):
             if as_json:
                 # The page is this verb's result, so it goes to stdout, one object a line.
                 typer.echo(structlog.processors.JSONRenderer()(None, "", {"event": "seen", **_page_data(one)}))
@@ -115,16 +156,15 @@ def _lines(settings: Settings, names: Sequence[str], interval: float, stop: Stop
 
 
 def _facts(one: Page) -> list[tuple[str, str]]:
-    seen, control = one.seen, one.seen.control
-    backlog = seen.backlog
+    seen, backlog = one.seen, one.backlog
     return [
         ("phase", one.phase),
-        ("mode", f"{control.mode} at epoch {control.epoch}{_since(control.changed_seconds_ago)}" if control else "not known"),
+        ("mode", _mode(one)),
         ("progress", _progress(one)),
         ("rate", "not known" if one.rate is None else f"{one.rate:,.0f} items/s")
         if one.is_copying
         else ("rate", "no copy is under way"),
-        ("time left", _lasted(one.eta_seconds)),
+        ("time left", _lasted(one.eta_seconds) if one.is_copying else "no copy is under way"),
         ("workers", _workers(one)),
         (
             "backlog",
@@ -145,6 +185,14 @@ def _facts(one: Page) -> list[tuple[str, str]]:
         ("validated", _validated(seen)),
         ("last event", _event(one)),
     ]
+
+
+def _mode(one: Page) -> str:
+    if one.mode is None:
+        return "not known"
+    control = one.seen.control
+    since = _since(control.changed_seconds_ago) if control else ", as the processes that were asked say"
+    return f"{one.mode} at epoch {one.epoch}{since}"
 
 
 def _progress(one: Page) -> str:
@@ -228,7 +276,7 @@ def _gates(one: Page) -> list[Listing]:
 
 def _result(one: Page) -> Result:
     return Result(
-        title=f"{one.seen.collection}: {one.phase}",
+        title=one.seen.collection,
         facts=_facts(one),
         data={},
         listings=_gates(one),
@@ -282,8 +330,8 @@ def _page_data(one: Page) -> dict[str, Any]:
     return {
         "name": seen.collection,
         "phase": one.phase,
-        "mode": seen.control and seen.control.mode.value,
-        "epoch": seen.control and seen.control.epoch,
+        "mode": one.mode and one.mode.value,
+        "epoch": one.epoch,
         "counts": account
         and {
             "source": account.source,
@@ -296,13 +344,7 @@ def _page_data(one: Page) -> dict[str, Any]:
         "eta_seconds": one.eta_seconds,
         "workers": one.workers,
         "relays": None if seen.relays is None else len(seen.relays),
-        "backlog": seen.backlog
-        and {
-            "open": seen.backlog.open,
-            "dirty": seen.backlog.dirty,
-            "tainted": seen.backlog.tainted,
-            "oldest_seconds": seen.backlog.oldest_seconds,
-        },
+        "backlog": one.backlog and asdict(one.backlog),
         "lag_p95_seconds": one.lag_p95,
         "latency_ms": {"neo4j": _latency_data(one.neo4j), "milvus": _latency_data(one.milvus)},
         "speed_up": one.speed_up,

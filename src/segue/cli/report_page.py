@@ -13,9 +13,19 @@ from typing import Any
 
 from segue.cli.charts import Bar, Moment, Series, Span, bars, grouped, lines, spans
 from segue.model import Event, EventKind, StoreName
-from segue.phases.report import CollectionReport, Copying, moment
+from segue.phases.report import CollectionReport, Copying, is_comparison, moment
 
 Rows = Sequence[Sequence[str]]
+
+_OUTCOMES = {
+    "matched": "good",
+    "repaired": "good",
+    "mismatched": "bad",
+    "missing": "bad",
+    "orphaned": "bad",
+    "in_motion": "none",
+}
+"""What a comparison counts, and how it is drawn."""
 
 
 def page(data: Mapping[str, Any], reports: Sequence[CollectionReport]) -> str:
@@ -145,11 +155,9 @@ def _phases(report: CollectionReport) -> str:
 
 
 def _validated(event: Event) -> Span:
-    at = moment(event)
-    is_clean = event.data.get("clean", event.data.get("ok"))
-    seconds = float(event.data.get("seconds") or 0.0)
-    start = datetime.fromtimestamp(event.at - seconds, UTC)
-    return Span("", event.text, start, at, "good" if is_clean else "bad")
+    is_good = event.data.get("clean", event.data.get("good"))
+    start = datetime.fromtimestamp(event.at - float(event.data.get("began_seconds_ago") or 0.0), UTC)
+    return Span("", event.text, start, moment(event), "good" if is_good else "bad")
 
 
 def _overrides(report: CollectionReport) -> str:
@@ -215,22 +223,26 @@ def _latencies(report: CollectionReport) -> str:
 def _validations(report: CollectionReport) -> str:
     events = report.of(EventKind.VALIDATION)
     if not events:
-        proof = next((one for one in report.proofs if "validation" in one.what), None)
-        return f"<p>{escape(proof.evidence)}</p>" if proof else ""
-    counted = [(one, _compared(one.data)) for one in events]
-    rows = []
-    for event, counts in counted:
-        when = f"{_clock(moment(event))}"
-        for name, style in (("matched", "good"), ("mismatched", "bad"), ("missing", "bad"), ("orphaned", "bad")):
-            if counts.get(name):
-                rows.append(Bar(f"{when} {name}", float(counts[name]), f"{counts[name]:,}", style))
+        return "<p>Both sides were never compared.</p>"
+    compared, found = [], []
+    for event in events:
+        when = _clock(moment(event))
+        if is_comparison(event):
+            for name, style in _OUTCOMES.items():
+                if number := event.data.get(name):
+                    compared.append(Bar(f"{when} {name}", float(number), f"{number:,}", style))
+        for one in event.data.get("asked", ()):
+            for store in StoreName:
+                mean = one[store.value]["mean"]
+                found.append((f"{when} {one['filter']}".strip(), Bar(store.value, mean, f"{mean:.2%}", _style(store))))
     table = _table(("when", "came to", "by", "segue"), [(_clock(moment(one)), one.text, one.by, one.version) for one in events])
-    return bars("keys by what came of comparing them", rows) + table
-
-
-def _compared(data: Mapping[str, Any]) -> Mapping[str, int]:
-    found = data.get("counts")
-    return found if isinstance(found, dict) else {name: value for name, value in data.items() if isinstance(value, int)}
+    recalls = [
+        (heading, [bar for name, bar in found if name == heading]) for heading in dict.fromkeys(name for name, _ in found)
+    ]
+    drawn = bars("keys by what came of comparing them", compared)
+    if recalls:
+        drawn += "<p>Of what is truly nearest, each store found:</p>" + grouped("recall of both stores", recalls)
+    return drawn + table
 
 
 def _quarantine(report: CollectionReport) -> str:

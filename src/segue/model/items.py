@@ -63,6 +63,10 @@ class Reason(StrEnum):
     VALUE_NOT_FINITE = "value_not_finite"
     VALUE_TOO_LARGE = "value_too_large"
     REFUSED_BY_SINK = "refused_by_sink"
+    NOT_DECODABLE = "not_decodable"
+    PICKLE = "pickle"
+    NUL_CHARACTER = "nul_character"
+    REDIS_TYPE = "redis_type"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,10 @@ class Samples:
         values = self.values(name, **labels)
         return sum(values) if values else None
 
+    def greatest(self, name: str, **labels: str) -> float | None:
+        """Return the largest value of a gauge that each process knows by itself; None where nobody has it."""
+        return max(self.values(name, **labels), default=None)
+
     def by(self, name: str, *wanted: str) -> dict[tuple[str, ...], float]:
         """Return a metric's sums by some labels."""
         sums: dict[tuple[str, ...], float] = {}

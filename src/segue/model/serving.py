@@ -204,6 +204,21 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class Preflighted:
+    """What the last preflight came to.
+
+    Attributes:
+        passed: Whether it found everything that a migration needs.
+        warnings: How many of its checks warned.
+        seconds_ago: How long ago that was, by the source's clock.
+    """
+
+    passed: bool
+    warnings: int
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """The control node of a collection: what every instance acts by. Equal when it says the same, whenever it was looked at.
 
@@ -219,6 +234,7 @@ class Control:
         reason: Why the mode was changed last, in words.
         validated: What comparing both sides came to last; None when they never were.
         searched: What checking their searches came to last; None when that never was.
+        preflight: What the last preflight came to; None when none is noted.
     """
 
     mode: StorageMode = StorageMode.NEO4J_ONLY
@@ -231,6 +247,7 @@ class Control:
     reason: str = ""
     validated: Validated | None = field(default=None, compare=False)
     searched: Searched | None = field(default=None, compare=False)
+    preflight: Preflighted | None = field(default=None, compare=False)
 
 
 STATIC = "static"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
 from segue.migration import (
+    PREFLIGHT_WITHIN_SECONDS,
     VALIDATED_WITHIN_SECONDS,
     GateSeen,
     Standing,
@@ -124,11 +125,12 @@ def look(
     times: FenceTimes,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
     budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> list[GateSeen]:
     """Return the gates before a mode as they are now, with the control node as it was read."""
     kept = control.times if wanted.reads_milvus else times
     observed = control_node.observed()
-    standing = Standing(collection, control, marks.backlog(), kept, validated_within, observed, budget)
+    standing = Standing(collection, control, marks.backlog(), kept, validated_within, observed, budget, preflight_within)
     return gates_before(wanted, standing)
 
 
@@ -142,6 +144,7 @@ def examine(
     overrides: Overrides,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
     budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -165,6 +168,7 @@ def examine(
         times=times,
         validated_within=validated_within,
         budget=budget,
+        preflight_within=preflight_within,
     )
     shut = closed(gates, overrides.gates)
     if shut:
@@ -188,6 +192,7 @@ def change_mode(
     capture: Capture | None = None,
     validated_within: float = VALIDATED_WITHIN_SECONDS,
     budget: Budget = Budget(),  # noqa: B008  # frozen
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -215,6 +220,7 @@ def change_mode(
         overrides=overrides,
         validated_within=validated_within,
         budget=budget,
+        preflight_within=preflight_within,
     )
     before = control.mode
     if wanted is not before:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from segue.migration import phase_of
 from segue.model import Event, EventKind, Histogram, Samples, StorageMode
+from segue.ports import Backlog
 from segue.seen import Seen
 
 ENOUGH = 20
@@ -87,6 +88,8 @@ class Page:
     Attributes:
         seen: The look.
         phase: In words, what the migration is doing.
+        mode, epoch: As the control node says; where it cannot be reached, as the processes asked say that it says.
+        backlog: As the marks say; where they cannot be reached, as those processes counted them last.
         account: How far the copy has come.
         is_copying: Whether a copy is under way, as far as can be seen.
         rate: Items a second; None when it is not known.
@@ -103,6 +106,9 @@ class Page:
 
     seen: Seen
     phase: str
+    mode: StorageMode | None
+    epoch: int | None
+    backlog: Backlog | None
     account: Account | None
     is_copying: bool
     rate: float | None
@@ -132,6 +138,9 @@ def page(seen: Seen, before: Seen | None = None) -> Page:
     return Page(
         seen=seen,
         phase=_phase(seen, account, is_copying=is_copying),
+        mode=seen.control.mode if seen.control else _mode(seen.samples),
+        epoch=seen.control.epoch if seen.control else _rounded(seen.samples.greatest("segue_epoch")),
+        backlog=seen.backlog or _backlog(seen.samples),
         account=account,
         is_copying=is_copying,
         rate=rate,
@@ -173,6 +182,25 @@ def errors(samples: Samples) -> dict[str, int]:
     return {" ".join(place): round(times) for place, times in sorted(found.items(), key=lambda one: -one[1]) if times}
 
 
+def _mode(samples: Samples) -> StorageMode | None:
+    rank = _rounded(samples.greatest("segue_storage_mode", scope="control"))
+    return None if rank is None else list(StorageMode)[rank]
+
+
+def _backlog(samples: Samples) -> Backlog | None:
+    """Return the marks as somebody counted them last; each process that does counts all of them."""
+    counted = {state: samples.greatest("dual_write_backlog", state=state) for state in ("open", "dirty", "tainted")}
+    known = {state: round(count) for state, count in counted.items() if count is not None}
+    if len(known) < len(counted):
+        return None
+    oldest = samples.greatest("dual_write_oldest_mark_seconds") or 0.0
+    return Backlog(known["open"], known["dirty"], known["tainted"], oldest)
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
 def _by(samples: Samples, name: str, label: str) -> dict[str, int]:
     return {place[0]: round(times) for place, times in sorted(samples.by(name, label).items()) if times}
 
@@ -182,7 +210,7 @@ def _account(seen: Seen) -> Account | None:
         counts = seen.copy.counts
         return Account(counts.source, counts.migrated, counts.quarantined, "state")
     told = _last_counts(seen.events or ())
-    migrated, source = seen.samples.total("migration_migrated_items"), seen.samples.total("migration_total_items")
+    migrated, source = (seen.samples.greatest(f"migration_{what}_items") for what in ("migrated", "total"))
     if migrated is not None and source is not None and (told is None or migrated > told[1].migrated):
         return Account(round(source), round(migrated), told[1].quarantined if told else 0, "metrics")
     return told[1] if told else None
@@ -204,8 +232,8 @@ def _is_copying(seen: Seen, before: Seen | None) -> bool:
     copies = [event for event in seen.events or () if event.kind is EventKind.COPY]
     if copies and copies[-1].data.get("state") in {"planned", "resumed", "progress"}:
         return True
-    migrated = seen.samples.total("migration_migrated_items")
-    return bool(before and migrated is not None and migrated != before.samples.total("migration_migrated_items"))
+    migrated = seen.samples.greatest("migration_migrated_items")
+    return bool(before and migrated is not None and migrated != before.samples.greatest("migration_migrated_items"))
 
 
 def _rate(seen: Seen, before: Seen | None, account: Account | None) -> float | None:

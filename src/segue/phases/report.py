@@ -188,6 +188,11 @@ def moment(event: Event) -> datetime:
     return datetime.fromtimestamp(event.at, UTC)
 
 
+def is_comparison(event: Event) -> bool:
+    """Say whether an event is a comparison of both sides, and no check of searches."""
+    return event.kind is EventKind.VALIDATION and event.data.get("checked", "rows") == "rows"
+
+
 def is_sample(event: Event) -> bool:
     """Say whether an event tells nothing but how far a copy has come."""
     return event.kind is EventKind.COPY and event.data.get("state") == "progress"
@@ -314,14 +319,7 @@ def _proofs(seen: Seen, events: Sequence[Event], counts: Counts | None, overlap:
         )
         proofs.append(Proof("every item is accounted for", counts.pending == 0, evidence))
     proofs.append(_equality(seen, events))
-    proofs.append(_nearness(seen))
-    if overlap.count:
-        evidence = (
-            f"of {round(overlap.count):,} searches asked of both, Milvus found {overlap.mean or 0:.2%} of what Neo4j found"
-        )
-        proofs.append(Proof("both stores answer alike (shadow reads)", True, evidence))
-    else:
-        proofs.append(Proof("both stores answer alike (shadow reads)", None, "no shadow read is counted by whoever was asked"))
+    proofs += _searches(seen, events, overlap)
     return proofs
 
 
@@ -331,19 +329,25 @@ def _equality(seen: Seen, events: Sequence[Event]) -> Proof:
     if validated is not None:
         words = "nothing differs" if validated.clean else f"{validated.rate:.4%} equal"
         when = f"{validated.depth}, {_ago(validated.seconds_ago)} ago in epoch {validated.epoch}"
-        digests = f"digests {validated.digest} (Neo4j) and {validated.sink_digest} (Milvus)"
+        digests = f"digests {validated.digest} Neo4j, {validated.sink_digest} Milvus"
         return Proof(what, validated.clean, f"{when}: {words}; {digests}")
-    last = _last(events, EventKind.VALIDATION)
+    last = next((event for event in reversed(events) if is_comparison(event)), None)
     return Proof(what, _went_well(last), last.text) if last else Proof(what, None, "both sides were never compared")
 
 
-def _nearness(seen: Seen) -> Proof:
-    what = "Milvus finds what is nearest (validation --search)"
-    searched = seen.control.searched if seen.control else None
-    if searched is None:
-        return Proof(what, None, "the searches of both sides were never checked")
-    recall = f"{searched.recall:.2%} against exact scores, {searched.least:.2%} were wanted; Neo4j {searched.neo4j_recall:.2%}"
-    return Proof(what, searched.good, f"{_ago(searched.seconds_ago)} ago in epoch {searched.epoch}: {recall}")
+def _searches(seen: Seen, events: Sequence[Event], overlap: Histogram) -> list[Proof]:
+    """Return what was shown of searches: against exact scores, and by shadow reads."""
+    exact = next((one for one in reversed(events) if one.kind is EventKind.VALIDATION and not is_comparison(one)), None)
+    what = "Milvus finds what is nearest (validate --search)"
+    checked = Proof(what, _went_well(exact), exact.text) if exact else Proof(what, None, "searches were never checked")
+    what = "both stores answer alike (shadow reads)"
+    gate = next((gate for gate in seen.gates if gate.name == "shadow"), None)
+    if gate is not None:
+        return [checked, Proof(what, gate.holds, gate.evidence)]
+    if not overlap.count:
+        return [checked, Proof(what, None, "no shadow read is counted by whoever was asked")]
+    share = f"Milvus found {overlap.mean or 0:.2%} of what Neo4j found"
+    return [checked, Proof(what, True, f"of {round(overlap.count):,} searches asked of both, {share}")]
 
 
 def _left(seen: Seen, counts: Counts | None, copies: Sequence[Copying]) -> list[str]:
@@ -371,11 +375,11 @@ def _left(seen: Seen, counts: Counts | None, copies: Sequence[Copying]) -> list[
 
 def _went_well(event: Event) -> bool | None:
     """Return an event's own verdict, by any of the names that verbs give it."""
-    for name in ("clean", "ok", "passed"):
+    for name in ("clean", "good", "ready"):
         if isinstance(event.data.get(name), bool):
             return bool(event.data[name])
     status = event.data.get("status") or event.data.get("state")
-    return None if status is None else status in {"ok", "passed", "clean", "complete"}
+    return None if status is None else status in {"ok", "complete"}
 
 
 def _last(events: Sequence[Event], kind: EventKind) -> Event | None:

@@ -22,6 +22,7 @@ from segue.model import (
     Observed,
     Opened,
     Page,
+    Preflighted,
     Reason,
     Searched,
     StorageMode,
@@ -80,6 +81,10 @@ class ControlNode(Protocol):
 
     def searched(self, searched: Searched) -> None:
         """Note what checking searches came to, in place of an earlier note; nothing happens when there is no node."""
+        ...
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """Note what a preflight came to; where there is no control node, one that passed makes it."""
         ...
 
     def renew(self, instance: Instance, seconds: float) -> Control:

@@ -69,6 +69,17 @@ class KubernetesApi:
         items: list[Object] = self._call("pods", "list_namespaced_pod", label_selector=selector)["items"]
         return items
 
+    def may(self, group: str, resource: str, verb: str, name: str) -> bool:
+        """Return whether the account may do something in this namespace; any account may ask that of itself."""
+        attributes = {"namespace": self.namespace, "group": group, "resource": resource, "verb": verb, "name": name}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        review = self._call("permissions", "create_self_subject_access_review", body=body)
+        return bool(review["status"].get("allowed"))
+
     def kubectl(self, *arguments: str) -> list[str]:
         """Return a kubectl command for this namespace, as words."""
         context = ["--context", self.context] if self.context else []
@@ -81,11 +92,10 @@ class KubernetesApi:
     def _call(self, what: str, method: str, *arguments: str, **options: Any) -> Object:
         client = self._client
         with self._translated(what):
-            call = getattr(client[1] if "deployment" in method else client[0], method)
+            call = getattr(client[1] if "deployment" in method else client[2] if "review" in method else client[0], method)
+            options |= {"namespace": self.namespace} if "namespaced" in method else {}
             # The raw answer: the client's models differ from version to version, what the API says does not.
-            answer = call(
-                *arguments, namespace=self.namespace, _request_timeout=self._seconds, _preload_content=False, **options
-            )
+            answer = call(*arguments, _request_timeout=self._seconds, _preload_content=False, **options)
             # Without preloading older clients leave errors to their caller.
             if answer.status >= 400:  # noqa: PLR2004  # HTTP's
                 raise self._refused(what, answer.status, answer.data)
@@ -93,8 +103,8 @@ class KubernetesApi:
             return found
 
     @cached_property
-    def _client(self) -> tuple[Any, Any]:
-        """The core and the apps API."""
+    def _client(self) -> tuple[Any, Any, Any]:
+        """The core, the apps and the authorization API."""
         try:
             from kubernetes import client, config  # noqa: PLC0415
             from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
@@ -114,7 +124,7 @@ class KubernetesApi:
                 raise ConfigError(message, hint=hint) from fault
         configuration.retries = False
         opened = client.ApiClient(configuration)
-        return client.CoreV1Api(opened), client.AppsV1Api(opened)
+        return client.CoreV1Api(opened), client.AppsV1Api(opened), client.AuthorizationV1Api(opened)
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ from segue.model import (
     FenceTimes,
     Instance,
     Observed,
+    Preflighted,
     Searched,
     StorageMode,
     Validated,
@@ -56,7 +57,7 @@ class MemoryControl:
         self._library: str | None = None
         self._copied_at: float | None = None
         self._changed_at: float | None = None
-        self._validated_at = self._searched_at = 0.0
+        self._validated_at = self._searched_at = self._preflight_at = 0.0
         self._registered: dict[str, _Registered] = {}
         self._tokens = itertools.count(1)
 
@@ -148,6 +149,15 @@ class MemoryControl:
                 self._control = replace(self._control, searched=searched)
                 self._searched_at = self._clock() - searched.seconds_ago
 
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        self._pause("note a preflight")
+        with self._lock:
+            now = self._control
+            if preflight.passed or now.epoch or now.copied or now.preflight:
+                self._control = replace(now, preflight=preflight)
+                self._preflight_at = self._clock() - preflight.seconds_ago
+
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""
         self._pause("renew")
@@ -199,11 +209,13 @@ class MemoryControl:
 
     def _shown(self) -> Control:
         now = self._clock()
-        validated, searched = self._control.validated, self._control.searched
+        control = self._control
+        validated, searched, preflight = control.validated, control.searched, control.preflight
         return replace(
             self._control,
             validated=validated and replace(validated, seconds_ago=now - self._validated_at),
             searched=searched and replace(searched, seconds_ago=now - self._searched_at),
+            preflight=preflight and replace(preflight, seconds_ago=now - self._preflight_at),
             capture=self._trigger or self._library,
             copied_seconds_ago=None if self._copied_at is None else now - self._copied_at,
             changed_seconds_ago=None if self._changed_at is None else now - self._changed_at,

@@ -137,6 +137,20 @@ class MilvusConnection:
         """
         return self._send(self._requests().Search, request, timeout_seconds)
 
+    def ask(self, method: str, request: Any) -> Any:
+        """Send a request that pymilvus has no call for, and return the answer.
+
+        Raises:
+            FatalError: This is a Lite file, which has no channel of ours.
+            DataError: The server refuses it, or does not know it.
+        """
+        with self.translated():
+            answer = self._send(getattr(self._requests(), method), request, self.timeout_seconds).result()
+        code = answer.status.code or answer.status.error_code
+        if code:
+            raise self.refusal(code, answer.status.reason)
+        return answer
+
     def _requests(self) -> Any:
         if self._stub is None:
             message = "a Milvus Lite file takes calls of its client, not requests"

@@ -218,6 +218,17 @@ class Neo4jConnection:
         ):
             return session.execute_write(attempt)
 
+    def tried(self, cypher: str, **parameters: Any) -> None:
+        """Run a query and take back what it did."""
+        with (
+            self.translated(),
+            self._deadline(self._request_timeout_seconds) as driver,
+            driver.session(database=self.database) as session,
+            session.begin_transaction() as transaction,
+        ):
+            transaction.run(neo4j.Query(cypher).text, parameters).consume()
+            transaction.rollback()
+
     def administer(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """Run a query on the system database and return its rows."""
         with (

@@ -21,6 +21,7 @@ from segue.model import (
     FenceTimes,
     Instance,
     Observed,
+    Preflighted,
     Searched,
     StorageMode,
     Validated,
@@ -35,7 +36,8 @@ CONTROL_FIELDS = (
     "timestamp() - c.copied_at, timestamp() - c.changed_at, c.reason, "
     "c.validated_epoch, c.validated_mode, c.validated_ok, c.validated_rate, c.validated_digest, c.validated_sink_digest, "
     "timestamp() - c.validated_at, "
-    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, timestamp() - c.searched_at"
+    "c.searched_epoch, c.searched_ok, c.searched_recall, c.searched_neo4j_recall, c.searched_least, "
+    "timestamp() - c.searched_at, c.preflight_ok, c.preflight_warnings, timestamp() - c.preflight_at"
 )
 """What `control_of` reads, of a node `c` that may be null."""
 
@@ -47,7 +49,7 @@ def control_of(row: Sequence[Any]) -> Control:
         FatalError: Its mode is none.
     """
     mode, epoch, visible, fence, window, trigger, library, copied, copied_ago, changed_ago, reason = row[:11]
-    validated, searched = row[11:18], row[18:]
+    validated, searched, preflight = row[11:18], row[18:24], row[24:]
     try:
         storage_mode = StorageMode(mode or StorageMode.NEO4J_ONLY)
     except ValueError:
@@ -67,6 +69,7 @@ def control_of(row: Sequence[Any]) -> Control:
         reason=reason or "",
         validated=None if validated[0] is None else _validated(*validated),
         searched=None if searched[0] is None else _searched(*searched),
+        preflight=None if preflight[0] is None else _preflighted(*preflight),
     )
 
 
@@ -78,6 +81,10 @@ def _validated(
 
 def _searched(epoch: int, good: bool, recall: float, neo4j_recall: float, least: float, milliseconds: int) -> Searched:
     return Searched(epoch, good, recall, neo4j_recall, least, milliseconds / 1000)
+
+
+def _preflighted(passed: bool, warnings: int, milliseconds: int) -> Preflighted:
+    return Preflighted(passed, warnings, milliseconds / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,12 @@ class Neo4jControl:
             "milliseconds": _ms(searched.seconds_ago),
         }
         self._connection.write(lambda transaction: self._run(transaction, "control_searched", **values))
+
+    def preflighted(self, preflight: Preflighted) -> None:
+        """See `ControlNode`."""
+        file = "control_preflight_passed" if preflight.passed else "control_preflight_failed"
+        values = {"warnings": preflight.warnings, "milliseconds": _ms(preflight.seconds_ago)}
+        self._connection.write(lambda transaction: self._run(transaction, file, **values))
 
     def renew(self, instance: Instance, seconds: float) -> Control:
         """See `ControlNode`."""

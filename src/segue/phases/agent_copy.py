@@ -1,0 +1,593 @@
+"""The copy of agent state from Redis to PostgreSQL: scan, read, decode, write, record. Begin reading at `AgentCopy.run`.
+
+The way of a page is one line: source.scan → source.read → codec.decode → sink.write → state.record. One thread reads and
+decodes, another writes and records, with a few batches between them, so memory is bounded whatever the keyspace's size. The
+cursor moves only behind rows that PostgreSQL has acknowledged; whatever is killed is done again from there, and rows that are
+there already make that harmless. Knows ports only: no store, no terminal, no file.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
+
+import tenacity
+
+from segue.delivery import in_parts
+from segue.errors import CursorLost, FatalError, RetryableError, UnsafeResume
+from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
+from segue.pipelines.agent_sorting import Sorter
+from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences
+from segue.pipelines.conditions import differences
+from segue.ports import (
+    AgentAdvance,
+    AgentCopyState,
+    AgentSink,
+    AgentSource,
+    KindCounts,
+    Progress,
+    RangeProgress,
+    ReadPiece,
+    RedisNode,
+    Run,
+    UnknownKeys,
+)
+
+T = TypeVar("T")
+
+COLLECTION = "agentdb"
+"""The name that copies of agent state are recorded under."""
+
+KEYS_A_PAGE = 2_000
+BATCHES_BETWEEN = 2
+"""Batches that are read and wait to be written."""
+
+_MOST_SCANNED = 100_000
+_ELEMENTS_AT_ONCE = 4_000
+_PREVIEW_KEYS = 1_000_000
+_PREVIEW_READ = 200
+_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AgentJob:
+    """What to copy, and how.
+
+    Attributes:
+        codecs: One a mapping, in the order in which they count.
+        described: The mappings as configured, as plain JSON values: what a checkpoint is bound to.
+        ignore: Globs of keys that are somebody else's.
+        rows_per_batch: Rows that are written in one transaction, about.
+        keys_per_page: Keys asked for at once.
+        tool_version: A checkpoint of another version is not continued.
+        skip_history: Leave experiences out.
+        since: Leave out experiences older than that, in microseconds since 1970.
+        patience_seconds: How long a store may fail to answer before the copy stops, resumable.
+    """
+
+    codecs: Sequence[AgentCodec]
+    described: Sequence[Mapping[str, object]]
+    ignore: Sequence[str]
+    rows_per_batch: int
+    tool_version: str
+    keys_per_page: int = KEYS_A_PAGE
+    skip_history: bool = False
+    since: int | None = None
+    patience_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOutcome:
+    """What a run came to.
+
+    Attributes:
+        complete: Every node is done; false when stopped on request.
+        counts: The account, in rows; what is pending is an estimate by keys.
+        kinds: The counts by kind.
+        unknown: Keys that no mapping takes, by shape.
+        reasons: Quarantined rows by reason.
+        tables: Rows that each table holds now, those of before included; none while the copy is not complete.
+        seconds: This command's time.
+        ops: Keys and pieces that this command read from Redis.
+        notes: What the operator should know.
+        run: The record.
+    """
+
+    complete: bool
+    counts: Counts
+    kinds: Mapping[AgentKind, KindCounts]
+    unknown: Mapping[str, UnknownKeys]
+    reasons: Mapping[str, int]
+    tables: Mapping[AgentKind, int]
+    seconds: float
+    ops: int
+    notes: Sequence[str]
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class MappingPreview:
+    """What one mapping would do.
+
+    Attributes:
+        key: Its pattern.
+        kind: What its keys become.
+        keys: Keys that fit it.
+        rows: Rows of those that were read.
+        read: Keys that were read.
+        reasons: Of their elements, how many would be quarantined, by reason.
+    """
+
+    key: str
+    kind: AgentKind
+    keys: int
+    rows: int
+    read: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPreview:
+    """What a run would do, found without changing anything.
+
+    Attributes:
+        nodes: Where keys are.
+        scanned: Keys that were looked at.
+        complete: Whether these are all.
+        mappings: What each mapping would do.
+        unknown: Keys that no mapping takes, by shape.
+        examples: Some of what would be quarantined.
+        unfit: How existing tables differ from what they must be.
+    """
+
+    nodes: Sequence[RedisNode]
+    scanned: int
+    complete: bool
+    mappings: Sequence[MappingPreview]
+    unknown: Mapping[str, UnknownKeys]
+    examples: Sequence[Quarantined]
+    unfit: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows on their way, and what is recorded when they have arrived.
+
+    Attributes:
+        range_number: Of which range.
+        page: Which reading of which page; a page that is read again is another one.
+        rows: The rows.
+        quarantined: What cannot go.
+        keys, skipped: By kind, how many keys were read and rows left out.
+        unknown: Keys that no mapping takes.
+        scanned: Keys of the keyspace that are done with it.
+        ends: Whether the page ends with it, so that the cursor may move.
+        cursor: Where the scan goes on then; None at the end of the range.
+    """
+
+    range_number: int
+    page: int
+    rows: list[AgentRow] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    keys: Counter[AgentKind] = field(default_factory=Counter)
+    skipped: Counter[AgentKind] = field(default_factory=Counter)
+    unknown: dict[str, UnknownKeys] = field(default_factory=dict)
+    scanned: int = 0
+    ends: bool = False
+    cursor: str | None = None
+
+    def take_in(self, later: _Batch) -> None:
+        """Add a page that follows."""
+        self.rows += later.rows
+        self.quarantined += later.quarantined
+        self.keys += later.keys
+        self.skipped += later.skipped
+        self.unknown = _together(self.unknown, later.unknown)
+        self.scanned += later.scanned
+        self.page, self.ends, self.cursor = later.page, later.ends, later.cursor
+
+
+class _Stopped(Exception):  # no error
+    """Somebody asked to stop in the middle of a large page, which is read again next time."""
+
+
+class AgentCopy:
+    """One copy of all agent state that is mapped.
+
+    Args:
+        job: What to copy.
+        source: Redis.
+        sink: PostgreSQL.
+        progress: Who watches.
+        stop: Set when the copy shall end after what it has in hand.
+    """
+
+    def __init__(self, job: AgentJob, source: AgentSource, sink: AgentSink, progress: Progress, stop: threading.Event) -> None:
+        self._job = job
+        self._source = source
+        self._sink = sink
+        self._progress = progress
+        self._stop = stop
+        self._patiently = _Patience(job.patience_seconds, progress, stop)
+        self._sorter = Sorter(job.codecs, job.ignore)
+        self._nodes: list[RedisNode] = []
+        self._readings = 0
+        self._held: _Batch | None = None
+
+    def preview(self) -> AgentPreview:
+        """Say what `run` would do: every key is looked at (a million at most), a few of each mapping are read."""
+        unfit = self._sink.unfit()
+        nodes = self._source.nodes()
+        keys: Counter[int] = Counter()
+        chosen: dict[int, list[tuple[RedisNode, bytes]]] = defaultdict(list)
+        unknown: dict[str, UnknownKeys] = {}
+        scanned = 0
+        for node, page in self._pages(nodes):
+            scanned += len(page)
+            for place, names in self._sorter.sort(page, unknown).items():
+                keys[place] += len(names)
+                chosen[place] += [(node, name) for name in names[: max(0, _PREVIEW_READ - len(chosen[place]))]]
+        mappings, examples = [], []
+        for place, codec in enumerate(self._job.codecs):
+            decoded = Decoded()
+            for node in nodes:
+                for piece in self._pieces(node, codec, [name for at, name in chosen[place] if at is node]):
+                    codec.decode(piece, decoded, Occurrences())
+            reasons = Counter(one.reason.value for one in decoded.quarantined)
+            examples += decoded.quarantined[:5]
+            mapping, read = codec.mapping, len(chosen[place])
+            mappings.append(MappingPreview(mapping.key, mapping.kind, keys[place], len(decoded.rows), read, reasons))
+        return AgentPreview(nodes, scanned, scanned < _PREVIEW_KEYS, mappings, unknown, examples, unfit)
+
+    def _pages(self, nodes: Sequence[RedisNode]) -> Iterator[tuple[RedisNode, Sequence[bytes]]]:
+        scanned = 0
+        for node in nodes:
+            cursor: str | None = None
+            while not self._stop.is_set() and scanned < _PREVIEW_KEYS:
+                page = self._source.scan(node, cursor, self._job.keys_per_page)
+                yield node, page.keys
+                scanned += len(page.keys)
+                cursor = page.cursor
+                if cursor is None:
+                    break
+
+    def run(self, state: AgentCopyState, *, restart: bool = False) -> AgentOutcome:
+        """Copy everything that is mapped, or go on where the last run stopped.
+
+        1. Make the tables that are missing; refuse others' of the same names.
+        2. Take up the recorded run, or plan one: a range for each node and logical database. A Redis that was restarted, or a
+           cluster that moved its slots, is read from the beginning, because its cursors mean nothing any more.
+        3. Copy range by range.
+        4. Build the indexes; record the run as finished.
+
+        A run that is finished is followed by a new one: what has changed since is copied, what has not costs no write.
+
+        Raises:
+            UnsafeResume: An unfinished run was begun under another mapping.
+            SegueError: A store failed for longer than the job's patience; everything acknowledged is recorded.
+        """
+        started, ops = time.monotonic(), self._source.ops
+        self._patiently(self._sink.prepare)
+        run, resumed = self._begin(state, restart=restart)
+        try:
+            for _ in range(_PASSES):
+                ranges = state.progress(run)
+                self._progress.planned(total(ranges), len(ranges), resumed=resumed)
+                said = self._copy_ranges(state, run, ranges)
+                if said is None:
+                    break
+                self._progress.note(f"{said}; reading from the beginning, what is there already is not written again")
+                run, resumed = self._plan(state, [said]), True
+            else:
+                message = "Redis was restarted or moved its slots again and again; the copy is not complete"
+                raise FatalError(message, hint="Run the same command again when it has come to rest.")
+            if not self._stop.is_set():
+                self._patiently(self._sink.index)
+                state.finish(run)
+        finally:
+            state.spent(run, time.monotonic() - started)
+        return self._outcome(state, run, time.monotonic() - started, self._source.ops - ops)
+
+    def _begin(self, state: AgentCopyState, *, restart: bool) -> tuple[Run, bool]:
+        latest = state.latest(COLLECTION)
+        self._nodes = self._patiently(self._source.nodes)
+        if latest is None or latest.finished or restart:
+            return self._plan(state, []), False
+        recorded = dict(state.conditions(latest))
+        nodes = recorded.pop("nodes")
+        changed = differences(recorded, self._conditions())
+        if changed:
+            listed = "\n".join(f"  {difference}" for difference in changed)
+            message = f"the checkpoint of the agent state was made under other conditions:\n{listed}"
+            hint = "Go back to those conditions, or copy everything again: --restart (rows are compared, none is doubled)."
+            raise UnsafeResume(message, hint=hint)
+        if nodes != self._placed():
+            return self._plan(state, ["Redis was restarted, or is another one; it is read from the beginning"]), False
+        return latest, True
+
+    def _plan(self, state: AgentCopyState, notes: Sequence[str]) -> Run:
+        self._nodes = self._patiently(self._source.nodes)
+        ranges = [Range(number, None, None, node.keys) for number, node in enumerate(self._nodes)]
+        return state.begin(COLLECTION, {**self._conditions(), "nodes": self._placed()}, "", ranges, notes)
+
+    def _conditions(self) -> dict[str, object]:
+        job = self._job
+        return {
+            "tool": {"version": job.tool_version, "codec": AGENT_CODEC_VERSION},
+            "mappings": {str(number): dict(one) for number, one in enumerate(job.described)},
+            "ignore": list(job.ignore),
+            "skip_history": job.skip_history,
+            "since": job.since,
+        }
+
+    def _placed(self) -> list[list[object]]:
+        return [[node.address, node.db, node.run_id, node.slots] for node in self._nodes]
+
+    def _copy_ranges(self, state: AgentCopyState, run: Run, ranges: Sequence[RangeProgress]) -> str | None:
+        """Copy what is not done; return why everything must be read again, None where it need not."""
+        writer = _Writer(_Delivery(self._sink, state, run, self._patiently, self._progress).deliver)
+        try:
+            with writer:
+                for todo in ranges:
+                    if not todo.done and not self._stop.is_set():
+                        self._copy_range(writer, self._nodes[todo.range.number], todo)
+        except CursorLost as lost:
+            return lost.message
+        before, self._nodes = self._placed(), self._patiently(self._source.nodes)
+        if not self._stop.is_set() and self._placed() != before:
+            return "Redis has moved slots, or was restarted, meanwhile"
+        return None
+
+    def _copy_range(self, writer: _Writer, node: RedisNode, todo: RangeProgress) -> None:
+        cursor = None if todo.cursor is None else str(todo.cursor)
+        self._held = None
+        self._progress.working(0, f"{node.address}, database {node.db}")
+        with suppress(_Stopped):
+            while not self._stop.is_set():
+                behind = cursor
+
+                def read(behind: str | None = behind) -> _Batch:
+                    return self._page(writer, node, todo.range.number, behind)
+
+                page = self._patiently(read, self._still_there)
+                if self._held is None:
+                    self._held = page
+                else:
+                    self._held.take_in(page)
+                cursor = page.cursor
+                if cursor is None or len(self._held.rows) >= self._job.rows_per_batch or self._held.scanned >= _MOST_SCANNED:
+                    self._flush(writer)
+                if cursor is None:
+                    return
+        self._flush(writer)
+
+    def _flush(self, writer: _Writer) -> None:
+        """Send the pages that are held together."""
+        held, self._held = self._held, None
+        if held is not None:
+            writer.put(held)
+
+    def _page(self, writer: _Writer, node: RedisNode, number: int, cursor: str | None) -> _Batch:
+        """Read one page of keys. Of a large one, much is sent on the way, behind the pages that are held."""
+        found = self._source.scan(node, cursor, self._job.keys_per_page)
+        self._readings += 1
+        batch = _Batch(number, self._readings)
+        # A page may name a key twice.
+        for place, names in self._sorter.sort(dict.fromkeys(found.keys), batch.unknown).items():
+            codec = self._job.codecs[place]
+            kind = codec.mapping.kind
+            if self._job.skip_history and kind is AgentKind.EXPERIENCES:
+                batch.skipped[kind] += len(names)
+                continue
+            batch.keys[kind] += len(names)
+            for decoded in self._decoded(node, codec, names):
+                batch.rows += self._wanted(decoded.rows, batch)
+                batch.quarantined += decoded.quarantined
+                if len(batch.rows) + len(batch.quarantined) >= self._job.rows_per_batch:
+                    self._flush(writer)
+                    writer.put(_Batch(number, batch.page, batch.rows, batch.quarantined))
+                    batch.rows, batch.quarantined = [], []
+        batch.scanned, batch.ends, batch.cursor = len(found.keys), True, found.cursor
+        return batch
+
+    def _decoded(self, node: RedisNode, codec: AgentCodec, names: Sequence[bytes]) -> Iterator[Decoded]:
+        """Yield what keys come to, some thousand elements at a time."""
+        decoded, seen = Decoded(), Occurrences()
+        for piece in self._pieces(node, codec, names):
+            if piece.begins:
+                seen = Occurrences()
+            codec.decode(piece, decoded, seen)
+            if len(decoded.rows) + len(decoded.quarantined) >= _ELEMENTS_AT_ONCE:
+                yield decoded
+                decoded = Decoded()
+                if self._stop.is_set():
+                    raise _Stopped
+        yield decoded
+
+    def _pieces(self, node: RedisNode, codec: AgentCodec, names: Sequence[bytes]) -> Iterator[ReadPiece]:
+        mapping = codec.mapping
+        whole = mapping.type is RedisType.HASH and not mapping.is_per_field
+        at = mapping.columns.get("timestamp")
+        by_id = self._job.since is not None and at is not None and at.origin is Origin.STREAM_TIME
+        since_ms = self._job.since // 1000 if by_id and self._job.since is not None else None
+        return self._source.read(node, names, mapping.type, whole=whole, since_ms=since_ms)
+
+    def _wanted(self, rows: list[AgentRow], batch: _Batch) -> list[AgentRow]:
+        """Leave out experiences that are older than asked for; those without a time stay."""
+        since = self._job.since
+        if since is None or not rows or rows[0].kind is not AgentKind.EXPERIENCES:
+            return rows
+        place = TABLES[AgentKind.EXPERIENCES].place("timestamp")
+        kept = [row for row in rows if row.values[place] is None or row.values[place] >= since]  # type: ignore[operator]
+        batch.skipped[AgentKind.EXPERIENCES] += len(rows) - len(kept)
+        return kept
+
+    def _still_there(self) -> None:
+        """Look, after a failure, whether the servers are still the ones whose cursors we hold.
+
+        Raises:
+            CursorLost: They are not.
+        """
+        before, now = self._placed(), self._source.nodes()
+        if [[one.address, one.db, one.run_id, one.slots] for one in now] != before:
+            message = "Redis was restarted, or another server took over"
+            raise CursorLost(message)
+
+    def _outcome(self, state: AgentCopyState, run: Run, seconds: float, ops: int) -> AgentOutcome:
+        now = state.latest(COLLECTION) or run
+        unknown = state.unknown(now)
+        notes = list(now.notes)
+        if unknown:
+            keys = sum(one.keys for one in unknown.values())
+            notes.append(
+                f"{keys:,} keys fit no mapping and were left alone; [agentdb] ignore names those that are not agent state"
+            )
+        return AgentOutcome(
+            complete=now.finished,
+            counts=total(state.progress(now)),
+            kinds=state.kinds(now),
+            unknown=unknown,
+            reasons=state.reasons(now),
+            tables=self._sink.counts() if now.finished else {},
+            seconds=seconds,
+            ops=ops,
+            notes=notes,
+            run=now,
+        )
+
+
+class _Delivery:
+    """Batches into PostgreSQL and the records, in order."""
+
+    def __init__(self, sink: AgentSink, state: AgentCopyState, run: Run, patiently: _Patience, progress: Progress) -> None:
+        self._sink = sink
+        self._state = state
+        self._run = run
+        self._patiently = patiently
+        self._progress = progress
+        self._page = -1
+        self._counts: dict[AgentKind, KindCounts] = {}
+
+    def deliver(self, batch: _Batch) -> None:
+        """Write a batch; record it, and move the cursor when its page ends with it."""
+        if batch.page != self._page:
+            self._page, self._counts = batch.page, {}
+        refused: list[Quarantined] = []
+        by_kind: dict[AgentKind, list[AgentRow]] = defaultdict(list)
+        for row in batch.rows:
+            by_kind[row.kind].append(row)
+        for kind, rows in by_kind.items():
+            written, guilty = in_parts(rows, lambda part: self._patiently(lambda: self._sink.write(part)))
+            refused += guilty
+            self._add(kind, KindCounts(migrated=len(rows) - len(guilty), written=sum(written)))
+        quarantined = batch.quarantined + refused
+        if batch.ends:
+            for kind in batch.keys.keys() | batch.skipped.keys():
+                self._add(kind, KindCounts(keys=batch.keys[kind], skipped=batch.skipped[kind]))
+            advance = AgentAdvance(batch.cursor, batch.cursor is None, quarantined, self._counts, batch.unknown)
+            self._state.record(self._run, batch.range_number, advance)
+            self._page = -1
+        elif quarantined:
+            self._state.record(self._run, batch.range_number, AgentAdvance(None, False, quarantined, {}, {}))
+        self._progress.batch(0, batch.range_number, len(batch.rows) - len(refused), len(quarantined))
+
+    def _add(self, kind: AgentKind, counts: KindCounts) -> None:
+        self._counts[kind] = self._counts.get(kind, KindCounts()) + counts
+
+
+class _Writer:
+    """A thread that takes batches in order; what fails there is raised here."""
+
+    def __init__(self, deliver: Callable[[_Batch], None]) -> None:
+        self._deliver = deliver
+        self._queue: queue.Queue[_Batch | None] = queue.Queue(BATCHES_BETWEEN)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="segue-agent-writer")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Let everything arrive that was put; raise what failed, unless something else is being raised."""
+        with suppress(BaseException):
+            self.put(None)
+        self._thread.join()
+        if self._failure is not None and kind is None:
+            raise self._failure
+
+    def put(self, batch: _Batch | None) -> None:
+        """Hand a batch over; waits while enough of them wait already."""
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._queue.put(batch, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _run(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            try:
+                self._deliver(batch)
+            except BaseException as fault:  # noqa: BLE001  # raised again by whoever hands over the next one
+                self._failure = fault
+                return
+
+
+class _Patience:
+    """Calls a store until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
+
+    def __init__(self, seconds: float, progress: Progress, stop: threading.Event) -> None:
+        self._seconds = seconds
+        self._progress = progress
+        self._stop = stop
+
+    def __call__(self, call: Callable[[], T], between: Callable[[], None] = lambda: None) -> T:
+        """Call; after a failure `between` is called before the next try."""
+        first = True
+
+        def attempt() -> T:
+            nonlocal first
+            if not first:
+                between()
+            first = False
+            return call()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda fault: isinstance(fault, RetryableError) and type(fault) is not CursorLost
+            ),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
+            stop=tenacity.stop_any(tenacity.stop_after_delay(self._seconds), tenacity.stop_when_event_set(self._stop)),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=lambda state: self._progress.note(f"{state.outcome and state.outcome.exception()}; trying again"),
+            reraise=True,
+        )
+        return retrying(attempt)
+
+
+def total(ranges: Sequence[RangeProgress]) -> Counts:
+    """Return the account over all ranges, in rows; what is pending is an estimate by keys."""
+    return Counts(
+        sum(one.source for one in ranges),
+        sum(one.migrated for one in ranges),
+        sum(one.quarantined for one in ranges),
+    )
+
+
+def _together(one: dict[str, UnknownKeys], other: dict[str, UnknownKeys]) -> dict[str, UnknownKeys]:
+    return {
+        name: UnknownKeys(
+            (one[name].keys if name in one else 0) + (other[name].keys if name in other else 0),
+            (one.get(name) or other[name]).example,
+        )
+        for name in one.keys() | other.keys()
+    }
