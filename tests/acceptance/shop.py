@@ -166,6 +166,7 @@ class Shop:
         until = time.monotonic() + seconds
         with bootstrap.open_mode_control(settings, one) as control:
             control.prepare()
+            self.place.note_preflight()
             while True:
                 try:
                     change_mode(

@@ -71,7 +71,7 @@ def migrated(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory
             unfit = [{"id": f"bad{number}", "embedding": [1.0] * size} for number, size in enumerate((2, 3, DIMENSION))]
             unfit[2]["embedding"] = [0.0] * DIMENSION
             place.rows("UNWIND $rows AS row CREATE (n:LABEL) SET n = row, n.title = 'bad'", rows=unfit)
-            for command in ("mode set dual_write", "migrate-embeddings"):
+            for command in ("preflight", "mode set dual_write", "migrate-embeddings"):
                 assert place.segue(*command.split()).code == 0
             port = free_port()
             relay = place.start("relay", "--metrics-port", str(port))
@@ -111,7 +111,7 @@ def test_it_says_what_was_done_and_by_what(migrated: Migrated) -> None:
     first, last = copy["progress"][0], copy["progress"][-1]
     assert (first["migrated"], last["migrated"], last["quarantined"], last["source"]) == (0, ITEMS, 3, ITEMS + 3)
     kinds = [event["kind"] for event in one["events"]]
-    assert [kind for kind in kinds if kind in {"mode", "relay"}] == ["mode", "relay", "mode"]
+    assert [kind for kind in kinds if kind in {"preflight", "mode", "relay"}] == ["preflight", "mode", "relay", "mode"]
     assert all("@" in event["by"] for event in one["events"])
 
 
@@ -123,7 +123,9 @@ def test_it_says_what_was_proven_overridden_and_left(migrated: Migrated) -> None
     assert one["counts"] == data["counts"] == counts
     assert one["reasons"] == {"wrong_dimension": 2, "zero_norm": 1}
     assert sorted(row["key"] for row in one["quarantined"]) == ["bad0", "bad1", "bad2"]
+    assert "keys compared, 100.0000% equal" in one["validations"][0]["text"]
     shown = {proof["what"].rpartition(" (")[0] or proof["what"]: proof["holds"] for proof in one["proofs"]}
+    assert shown["both stores were fit for it"] is True
     assert shown["every item is accounted for"] is True
     assert shown["Milvus equals Neo4j"] is True
     assert shown["both stores answer alike"] is True

@@ -189,6 +189,11 @@ class Workplace:
         text = cypher.replace("LABEL", f"`{self.label}`")
         return [list(record) for record in self.driver.execute_query(text, parameters, database_="neo4j").records]
 
+    def note_preflight(self) -> None:
+        """Note a preflight that passed, as `segue preflight` does, where a test is about something else."""
+        text = "MERGE (c:SegueControl {collection: $name}) SET c.preflight_ok = true, c.preflight_warnings = 0"
+        self.rows(f"{text}, c.preflight_at = timestamp()", name=self.collection)
+
     def record(self, path: str = STATE) -> Record | None:
         """Return what the state file says now, None before a run is recorded.
 

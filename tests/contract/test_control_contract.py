@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from neo4j import Driver
 
-from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Observed, Searched, StorageMode, Validated
+from segue.model import STATIC, Control, Depth, FenceTimes, Instance, Observed, Preflighted, Searched, StorageMode, Validated
 from segue.ports import ControlNode
 from segue.stores.memory_control import MemoryControl
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
@@ -252,6 +252,25 @@ def test_a_copy_is_shown_with_its_age(place: Place) -> None:
     assert control.copied == "token"
     assert control.copied_seconds_ago is not None
     assert 0.3 <= control.copied_seconds_ago < 10
+
+
+def test_a_preflight_is_shown_with_its_age(place: Place) -> None:
+    """One that failed makes no control node, one that passed does; the last one counts, and the mode and its epoch stay."""
+    place.node.preflighted(Preflighted(False, 2, 0.0))
+    assert place.node.read().preflight is None
+    place.node.preflighted(Preflighted(True, 3, 60.0))
+    place.wait(0.3)
+    control = place.node.read()
+    assert (control.mode, control.epoch) == (StorageMode.NEO4J_ONLY, 0)
+    assert control.preflight is not None
+    assert (control.preflight.passed, control.preflight.warnings) == (True, 3)
+    assert 60.3 <= control.preflight.seconds_ago < 70
+    changed(place, StorageMode.DUAL_WRITE)
+    assert place.node.read().preflight is not None
+    place.node.preflighted(Preflighted(False, 1, 0.0))
+    last = place.node.read().preflight
+    assert last is not None
+    assert (last.passed, last.warnings) == (False, 1)
 
 
 def test_a_reset_leads_to_neo4j_only_from_everywhere(place: Place) -> None:

@@ -57,6 +57,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         found.rows("CREATE CONSTRAINT FOR (n:LABEL) REQUIRE n.id IS UNIQUE")
         found.rows("UNWIND range(1, 5) AS i CREATE (:LABEL {id: toString(i), embedding: [1.0, i]})")
         found.configure(CONFIGURATION.format(collection=found.collection, label=found.label))
+        found.note_preflight()
         assert found.segue("mode", "set", "dual_write").code == 0
         yield found
         found.rows(

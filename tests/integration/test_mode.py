@@ -47,15 +47,24 @@ CONTROL = "MATCH (c:SegueControl {collection: $name}) RETURN properties(c)"
 
 
 @pytest.fixture
-def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
+def untouched(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
     """A configured collection that nobody has touched."""
     yield from _place(newest_neo4j, milvus_endpoint, tmp_path)
 
 
 @pytest.fixture
+def place(untouched: Workplace) -> Workplace:
+    """The same after a preflight that passed."""
+    untouched.note_preflight()
+    return untouched
+
+
+@pytest.fixture
 def each_line(neo4j_endpoint: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> Iterator[Workplace]:
-    """The same in each release line of Neo4j."""
-    yield from _place(neo4j_endpoint, milvus_endpoint, tmp_path)
+    """The same after a preflight, in each release line of Neo4j."""
+    for place in _place(neo4j_endpoint, milvus_endpoint, tmp_path):
+        place.note_preflight()
+        yield place
 
 
 def _place(neo4j: Endpoint, milvus: Endpoint, folder: Path) -> Iterator[Workplace]:
@@ -90,15 +99,32 @@ def register(place: Workplace, name: str, epoch: int, *, own: str | None = None,
     write(place, REGISTER, instance=name, epoch=epoch, own=own, seconds=seconds)
 
 
-def test_nothing_is_there_at_first(place: Workplace) -> None:
-    """Neo4j alone, epoch 0, nobody registered, and the next step is open; looking leaves no node."""
+def test_nothing_is_there_at_first(untouched: Workplace) -> None:
+    """Neo4j alone, epoch 0, nobody registered, and a preflight opens the next step; looking leaves no node."""
+    place = untouched
     one = shown(place)
     assert (one["name"], one["mode"], one["epoch"]) == (place.collection, "neo4j_only", 0)
     assert (one["capture"], one["copied"], one["instances"]) == (None, None, [])
     assert one["backlog"] == {"open": 0, "dirty": 0, "tainted": 0}
-    command = f"segue mode set dual_write --collection {place.collection}"
-    assert one["next"] == {"mode": "dual_write", "gates": [], "command": command}
+    command = f"segue preflight --collection {place.collection}"
+    gate = {"name": "preflight", "holds": False, "evidence": "no preflight was made", "command": command}
+    assert one["next"] == {"mode": "dual_write", "gates": [gate], "command": command}
     assert place.rows(CONTROL, name=place.collection) == []
+
+
+def test_dual_write_asks_for_a_young_preflight_that_passed(place: Workplace) -> None:
+    """One that failed or is too old closes the gate again; its age is shown, and an override passes it."""
+    command = f"segue mode set dual_write --collection {place.collection}"
+    assert shown(place)["next"]["command"] == command
+    write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp() - 8 * 86400000")
+    old = mode(place, "set", "dual_write")
+    assert old.code == 5
+    assert "preflight: the last preflight, 691,200 s ago, passed; that is older than 604,800 s" in old.err
+    write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp(), c.preflight_ok = false")
+    failed = mode(place, "set", "dual_write")
+    assert failed.code == 5
+    assert "s ago, failed" in failed.err
+    assert mode(place, "set", "dual_write", "--override", "preflight", "--reason", "r").code == 0
 
 
 def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
@@ -153,8 +179,9 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["shadow_milvus", "hybrid"])
-def test_a_jump_is_refused(place: Workplace, wanted: str) -> None:
+def test_a_jump_is_refused(untouched: Workplace, wanted: str) -> None:
     """From the beginning only `dual_write` is reachable, whatever is overridden; nothing is written."""
+    place = untouched
     ended = mode(place, "set", wanted, "--override", "backfill", "--reason", "hurry")
     assert ended.code == 5
     assert ended.data["error"]["hint"] == "From here: dual_write."

@@ -68,6 +68,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         text = "UNWIND $items AS item CREATE (n:LABEL {id: item.id, title: item.id}) SET n.embedding = item.vector"
         place.rows(text, items=items)
         place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
+        place.note_preflight()
         yield place
         nodes = "SegueControl|SegueEvent|SegueInstance|SegueMark|SegueLease|SegueRelay"
         place.rows(f"MATCH (n:{nodes} {{collection: $name}}) DELETE n", name=place.collection)

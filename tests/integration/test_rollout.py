@@ -40,6 +40,7 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         place.rows(f"CREATE VECTOR INDEX {place.collection} FOR (n:LABEL) ON (n.embedding) OPTIONS {settings}")
         place.rows("CREATE (:LABEL {id: 'a', embedding: [1.0, 0.0]})")
         place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
+        place.note_preflight()
         yield place
         place.rows(
             "MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection

@@ -309,6 +309,7 @@ def test_beside_writers_and_a_relay_nothing_is_falsely_different(
             relay.await_words("backlog")
             _validate_beside_writers(place)
 
+            place.note_preflight()
             mode = place.segue("mode", "set", "dual_write")
             assert mode.code == 0, mode.err
             assert told(place.segue("mode", "show", "--format", "json"))["validated"] is not None, "noted beside the trigger"

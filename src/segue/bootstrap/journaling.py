@@ -52,6 +52,15 @@ class Recorder:
             self._may_write = isinstance(fault, RetryableError)
             self._note(f"not in the journal: {text} ({fault.message})")
 
+    def predicted(self) -> Mapping[str, Any] | None:
+        """Return what the last preflight predicted of the copy; None where it predicted nothing, or nobody can be asked."""
+        try:
+            events = self._journal.events()
+        except SegueError:
+            return None
+        found = [event.data.get("prediction") for event in events if event.kind is EventKind.PREFLIGHT]
+        return next((one for one in reversed(found) if one), None)
+
 
 def recorder(
     connection: Neo4jConnection, settings: Settings, collection: CollectionSettings, note: Callable[[str], None]
@@ -84,6 +93,9 @@ def copy_ended(recorder: Recorder, outcome: Outcome) -> None:
     counts = outcome.counts
     state = "complete" if outcome.complete else "interrupted"
     text = f"copy {state}: {counts.migrated:,} of {counts.source:,} items migrated, {counts.quarantined:,} quarantined"
+    predicted = recorder.predicted() if outcome.complete else None
+    if predicted:
+        text = f"{text}; predicted {span(predicted)}, took {outcome.run.seconds:.1f} s"
     data = {
         "state": state,
         **counts.as_dict(),
@@ -91,12 +103,18 @@ def copy_ended(recorder: Recorder, outcome: Outcome) -> None:
         "migrated_now": outcome.migrated_now,
         "copy_seconds": round(outcome.copy_seconds, 3),
         "seconds": round(outcome.run.seconds, 3),
+        "predicted": predicted,
         "target": outcome.run.target.split("#")[0],
         "target_rows": outcome.target_rows,
         "static": outcome.static,
         "notes": list(outcome.notes),
     }
     recorder.record(EventKind.COPY, text, data)
+
+
+def span(predicted: Mapping[str, Any]) -> str:
+    """Return a prediction in words."""
+    return f"{predicted['seconds']:.1f} s ({predicted['low']:.1f} to {predicted['high']:.1f})"
 
 
 def copy_failed(recorder: Recorder, fault: SegueError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from segue import __version__, bootstrap
-from segue.bootstrap import agent_state
+from segue.bootstrap import agent_state, journaling
 from segue.config import CollectionSettings, ConfigMapSettings, DeploymentSettings, Settings
 from segue.engines.local_machine import LocalMachine
 from segue.engines.local_workers import LocalWorkers
@@ -75,22 +75,14 @@ def preflight(
         return verdict
 
 
-def predicted(settings: Settings, collection: CollectionSettings) -> dict[str, Any] | None:
-    """Return the prediction of the last preflight of a collection, None where none is recorded or nobody can be asked."""
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
-
-    try:
-        with bootstrap.open_neo4j(settings) as connection:
-            events = Neo4jJournal(connection, collection.name).events()
-    except SegueError:
-        return None
-    found = [event.data.get("prediction") for event in events if event.kind is EventKind.PREFLIGHT]
-    return next((one for one in reversed(found) if one), None)
+def predicted(settings: Settings, collection: CollectionSettings) -> Mapping[str, Any] | None:
+    """Return what the last preflight of a collection predicted; None where it predicted nothing, or nobody can be asked."""
+    with bootstrap.open_neo4j(settings, most_connect_seconds=CONNECT_SECONDS, retry_seconds=CONNECT_SECONDS) as connection:
+        return journaling.recorder(connection, settings, collection, lambda _: None).predicted()
 
 
 def _note(settings: Settings, one: CollectionSettings, verdict: Verdict) -> None:
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
     from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
 
     ready = verdict.is_ready(one.name)
@@ -104,12 +96,12 @@ def _note(settings: Settings, one: CollectionSettings, verdict: Verdict) -> None
         said = f"preflight {'passed' if ready else 'failed'} with {warnings} warnings"
         text = said if ready else f"{said}: {', '.join(errors)}"
         data = {
-            "ready": ready,
+            "passed": ready,
             "warnings": warnings,
             "errors": errors,
             "prediction": dict(verdict.facts("prediction", one.name)) or None,
         }
-        Neo4jJournal(connection, one.name).record(EventKind.PREFLIGHT, text, data)
+        journaling.recorder(connection, settings, one, lambda _: None).record(EventKind.PREFLIGHT, text, data)
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from segue import bootstrap
+from segue.bootstrap import journaling, preflight
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
@@ -105,7 +106,8 @@ def _migrated(restart: bool, no_writers: bool, meters: bootstrap.Meters) -> Work
             if hint := bootstrap.missing_speed():
                 progress.note(hint)
             outcome, quarantine = bootstrap.migrate(settings, one, progress, stop, restart=restart, no_writers=no_writers)
-        return _outcome_result(one, outcome, quarantine)
+            predicted = preflight.predicted(settings, one) if outcome.complete and outcome.ran else None
+        return _outcome_result(one, outcome, quarantine, predicted)
 
     return work
 
@@ -167,7 +169,7 @@ def _left_off(settings: Settings, one: CollectionSettings, status: str) -> list[
     return [Result(title=f"{one.name}: {status}", facts=facts, data=data)]
 
 
-def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path) -> Result:
+def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path, predicted: Mapping[str, Any] | None) -> Result:
     counts = outcome.counts
     rate = outcome.migrated_now / outcome.copy_seconds if outcome.migrated_now and outcome.copy_seconds > 0 else 0.0
     state = "complete" if outcome.complete else "interrupted"
@@ -180,6 +182,9 @@ def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path)
         ("rate", f"{rate:,.0f} rows/s over {outcome.copy_seconds:.1f} s of copying" if rate else "nothing was left to copy"),
         ("working time", f"{outcome.run.seconds:.1f} s, index included"),
     ]
+    if predicted:
+        off = outcome.run.seconds / predicted["seconds"] - 1
+        facts.append(("predicted", f"{journaling.span(predicted)}; it took {off:+.0%}"))
     if outcome.target_rows is not None:
         facts.append(("Milvus counts", f"{outcome.target_rows:,} rows in {outcome.run.target.split('#')[0]}"))
     notes = list(outcome.notes)
@@ -203,6 +208,7 @@ def _outcome_result(one: CollectionSettings, outcome: Outcome, quarantine: Path)
             "static": outcome.static,
             "migrated_now": outcome.migrated_now,
             "copy_seconds": round(outcome.copy_seconds, 3),
+            "predicted": predicted,
             "rows_per_second": round(rate, 1),
             "notes": notes,
         },

@@ -188,6 +188,7 @@ def _standing(
         ("epoch", f"{control.epoch}{f' ({control.reason})' if control.reason else ''}"),
         ("capture", control.capture or "none: changes may leave no mark"),
         ("copied", f"under {control.copied}{age}" if control.copied else "no copy is complete"),
+        ("preflight", _preflight(control)),
         ("validated", _validated(control)),
         ("searched", _searched(control)),
         ("backlog", f"{backlog.dirty:,} dirty, {backlog.tainted:,} tainted, {backlog.open:,} open"),
@@ -209,6 +210,7 @@ def _standing(
         "capture": control.capture,
         "copied": control.copied,
         "copied_seconds_ago": control.copied_seconds_ago,
+        "preflight": control.preflight and asdict(control.preflight),
         "validated": control.validated and asdict(control.validated),
         "searched": control.searched and asdict(control.searched),
         "times": {"visible": control.times.visible, "fence": control.times.fence, "slack": control.times.slack},
@@ -239,6 +241,13 @@ def _gates(name: str, room: ModeControl, control: Control, onward: StorageMode) 
         budget=room.budget,
         preflight_within=room.preflight_within,
     )
+
+
+def _preflight(control: Control) -> str:
+    last = control.preflight
+    if last is None:
+        return "none was made"
+    return f"{'passed' if last.passed else 'failed'}, {last.seconds_ago:,.0f} s ago, {last.warnings:,} warnings"
 
 
 def _validated(control: Control) -> str:

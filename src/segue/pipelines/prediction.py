@@ -1,14 +1,14 @@
 r"""How long a copy will take, from a rehearsal of it on the same system. Pure arithmetic; no rate is built in.
 
-    working time  =  begin + (items - first) * seconds an item  +  a + b * items * ln(items)  +  load
-                     \\______________ the copy ______________/     \\_______ the index ______/
+    working time  =  begin + (items - first) * seconds an item  +  a + b * items * ln(items)
+                     \______________ the copy ______________/     \_______ the index ______/
 
 `begin` is when the first batch was acknowledged, `first` how many items it had; seconds an item is what came after it. a and b
 are solved from two indexes of different sizes: HNSW's construction takes n ln n steps (Malkov and Yashunin, 2016), and sealing
 scheduling and loading take some time whatever the size.
 
-The interval: blocks of the rehearsed copy differ, and their spread gives the standard error of the mean, of which ± 2; the sink
-is asked twice a second and does its own work by the second, so each index is known to ± 1 s, and b accordingly; and 15 % for
+The interval: blocks of the rehearsed copy differ, and their spread gives the standard error of the mean, of which ± 2. The sink
+is asked twice a second and does its own work by the second, so each index is known to ± 1 s, and b accordingly. And 15 % for
 what a rehearsal of a few seconds does not see (caches, compaction, other segments).
 """
 
