@@ -25,6 +25,7 @@ def marked(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: 
         one = Shop(place)
         try:
             one.load(ITEMS)
+            place.note_preflight()
             assert place.segue("mode", "set", "dual_write").code == 0
             yield one
         finally:
