@@ -357,6 +357,8 @@ class AgentCopy:
                     return self._page(writer, node, todo.range.number, behind)
 
                 page = self._patiently(read, self._still_there)
+                told = f"{self._source.ops:,} keys and pieces read"
+                self._progress.working(0, f"{node.address}, database {node.db}: {told}")
                 if self._held is None:
                     self._held = page
                 else:
