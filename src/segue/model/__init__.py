@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from segue.model.agent_modes import (
+    AgentBacklog,
+    AgentControl,
+    AgentGate,
+    AgentMode,
+    AgentStoreName,
+    AgentVerdict,
+    Experience,
+    Policy,
+)
 from segue.model.agent_state import (
     TABLES,
     AgentColumn,
@@ -66,12 +76,18 @@ __all__ = [
     "DIGESTS",
     "STATIC",
     "TABLES",
+    "AgentBacklog",
     "AgentColumn",
+    "AgentControl",
+    "AgentGate",
     "AgentKind",
     "AgentMapping",
+    "AgentMode",
     "AgentRecord",
     "AgentRow",
+    "AgentStoreName",
     "AgentTable",
+    "AgentVerdict",
     "CarriedProperty",
     "ColumnSource",
     "ColumnType",
@@ -82,6 +98,7 @@ __all__ = [
     "Difference",
     "Encoded",
     "Encoding",
+    "Experience",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -101,6 +118,7 @@ __all__ = [
     "Operator",
     "Origin",
     "Page",
+    "Policy",
     "PropertyType",
     "Quarantined",
     "Range",

@@ -20,6 +20,7 @@ class KeyPattern:
         self.text = text
         self._pieces = parse_pattern(text)
         self.prefix = self._pieces[0][0]
+        self.names = [name for _, name in self._pieces if name is not None]
         self._expression = re.compile(_expression(self._pieces), re.DOTALL)
 
     def match(self, key: str) -> dict[str, str] | None:

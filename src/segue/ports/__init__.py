@@ -6,6 +6,7 @@ memory implementation and on the real one (tests/contract).
 
 from __future__ import annotations
 
+from segue.ports.agent_live import AgentMeter, AgentPostgres, AgentRedis, AgentWrite, Gone, MakeRow, Noted, OutboxEntry
 from segue.ports.agent_state import (
     AgentAdvance,
     AgentCopyState,
@@ -78,8 +79,12 @@ __all__ = [
     "Ack",
     "AgentAdvance",
     "AgentCopyState",
+    "AgentMeter",
+    "AgentPostgres",
+    "AgentRedis",
     "AgentSink",
     "AgentSource",
+    "AgentWrite",
     "BackfillState",
     "Backlog",
     "ByHand",
@@ -91,16 +96,20 @@ __all__ = [
     "ControlNode",
     "Counting",
     "Fence",
+    "Gone",
     "IndexProgress",
     "IndexState",
     "KeyFacts",
     "KindCounts",
     "Listing",
     "Looked",
+    "MakeRow",
     "Marks",
     "Meter",
     "Nearest",
     "NoMeter",
+    "Noted",
+    "OutboxEntry",
     "Pending",
     "Physical",
     "Physicals",
