@@ -1,4 +1,4 @@
-"""The library of agent state on a real Redis and a real PostgreSQL: every mode, the changes between them, and both sides afterwards."""
+"""The library of agent state on a real Redis and PostgreSQL: every mode, the changes between them, both sides afterwards."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 import segue
 from acceptance.agent_place import AgentPlace, agent_place
 from acceptance.agent_state import MAPPINGS
 from segue.bootstrap.agent_library import AgentSides, open_agent_sides, open_handover
+from segue.cli import app
 from segue.config import load
-from segue.errors import GateClosed, ModeRefused
+from segue.errors import GateClosed, ModeRefused, SegueError
 from segue.model import AgentGate, AgentMode
 from segue.phases.agent_cutover import AgentChanged, change_mode
 from segue.sandbox import Endpoint
@@ -182,7 +184,7 @@ def test_every_mode_gives_back_what_was_written(room: Room, mode: str) -> None:
 
 
 def test_arguments_that_do_not_fit_write_nothing(room: Room) -> None:
-    """A missing column, a pickle, bytes for JSON, no agent: each is an error that says what, and both stores stay as they are."""
+    """A missing column, a pickle, bytes for JSON, no agent: each is an error, and both stores stay as they are."""
     room.step_up("dual_write")
     with room.store(drain=False) as store:
         for wrong in (
@@ -203,7 +205,7 @@ def test_arguments_that_do_not_fit_write_nothing(room: Room) -> None:
 
 
 def test_dual_write_is_what_a_copy_would_have_made(room: Room) -> None:
-    """Rows that came through the outbox have the names and contents of a copy: a copy afterwards writes nothing, equals included."""
+    """Rows that came through the outbox have the names and contents of a copy: a copy writes nothing, equals included."""
     room.step_up("dual_write")
     same = experience(1.0, timestamp=datetime(2026, 3, 1, tzinfo=UTC))
     with room.store() as store:
@@ -261,12 +263,11 @@ def test_a_kill_between_the_two_writes_loses_nothing(room: Room) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert writer.stdout is not None
-        told = [writer.stdout.readline() for _ in range(150)]
-        os.kill(writer.pid, signal.SIGKILL)
-        told += writer.stdout.readlines()
-        writer.wait()
-        assert len(told) >= 150
+        with writer:
+            assert writer.stdout is not None
+            told = [writer.stdout.readline() for _ in range(150)]
+            os.kill(writer.pid, signal.SIGKILL)
+            told += writer.stdout.readlines()
     held = room.rewards_in_redis("a")
     assert room.place.count("experiences") == 0
     with room.store():
@@ -414,12 +415,8 @@ def test_an_instance_that_missed_the_change_cannot_write_to_redis(room: Room) ->
     room.step_up("dual_write")
     with room.store(drain=False) as store:
         layout = room.sides.layouts[0]
-        record = layout.codec.record
-        del record
         store.append(experience(1.0), agent_id="a")
         room.step_up("postgres")
-        writes = [write for _, write in room.sides.postgres.only_here(10)]
-        assert writes == []
         held = room.rewards_in_redis("a")
         with pytest.raises(GateClosed):
             room.sides.redis.write([_write(room, 2.0)])
@@ -510,7 +507,7 @@ def test_shadow_reads_count_what_differs(room: Room, monkeypatch: pytest.MonkeyP
 
 
 def test_gates_are_closed_until_they_hold(room: Room) -> None:
-    """Without a copy no shadow, without a clean comparison of this epoch no postgres, no mode is skipped; the error says which."""
+    """Without a copy no shadow, without a clean comparison of this epoch no postgres, no mode is skipped."""
     with open_handover(load(room.config), room, lambda _: False, seconds=1) as (hand, facts):
         with pytest.raises(ModeRefused, match="next mode is dual_write"):
             change_mode(hand, AgentMode.POSTGRES, facts)
@@ -555,3 +552,44 @@ def test_asyncio(room: Room) -> None:
             assert store.mode == "redis_only"
 
     asyncio.run(use())
+
+
+def test_the_command_line_goes_forward_and_back(room: Room) -> None:
+    """`mode show|set --agentdb`, `rollback --agentdb`: closed gates, overrides, nothing without --confirm, replay."""
+
+    def ran(*arguments: str) -> tuple[int, Any]:
+        ended = CliRunner().invoke(app, [*arguments, "--config", str(room.config), "--format", "json"])
+        code = ended.exception.exit_code if isinstance(ended.exception, SegueError) else ended.exit_code
+        return code, json.loads(ended.stdout) if ended.stdout else {}
+
+    def mode(*arguments: str) -> tuple[int, Any]:
+        return ran("mode", *arguments, "--agentdb")
+
+    assert mode("show")[1]["next"]["mode"] == "dual_write"
+    assert mode("set", "dual_write")[1]["before"] == "redis_only"
+    code, refused = mode("set", "shadow")
+    assert (code, refused["status"]) == (5, "refused")
+    assert [gate["name"] for gate in refused["next"]["gates"] if not gate["holds"]] == ["copy"]
+    assert mode("set", "hybrid")[0] == 2
+    assert ran("mode", "set", "postgres")[0] == 2
+    assert mode("set", "shadow", "--override", "copy")[0] == 5, "an override needs a reason"
+    assert mode("set", "shadow", "--dry-run")[1]["mode"] == "dual_write"
+    assert mode("set", "shadow", "--override", "copy", "--reason", "a test")[0] == 0
+    assert (
+        mode("set", "postgres", "--override", "copy", "--override", "validation", "--reason", "a test")[1]["mode"] == "postgres"
+    )
+    with room.store() as store:
+        store.append(experience(1.0), agent_id="a")
+
+    def rollback(*arguments: str) -> tuple[int, Any]:
+        return ran("rollback", "--agentdb", *arguments)
+
+    assert rollback("--confirm")[0] == 5, "replay or leave must be said"
+    assert rollback("--replay")[0] == 5, "nothing is done without --confirm"
+    assert rollback("--confirm", "--replay", "--leave")[0] == 2
+    assert rollback("--dry-run")[1]["only_in_postgres"] == 1
+    assert not room.rewards_in_redis("a")
+    code, back = rollback("--confirm", "--replay")
+    assert (code, back["mode"], back["replayed"]) == (0, "redis_only", 1)
+    assert room.rewards_in_redis("a") == {1.0: 1}
+    assert rollback("--confirm")[0] == 0

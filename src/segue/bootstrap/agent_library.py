@@ -211,9 +211,10 @@ class _AgentThread:
 def open_handover(
     settings: Settings, watch: AgentWatch, wait: Callable[[float], bool], *, seconds: float
 ) -> Iterator[tuple[Handover, AgentFacts]]:
-    """Give what a change of the mode needs, the tables made; `wait` and `seconds` as `phases.agent_cutover.Handover` has them."""
+    """Give what a change of the mode needs, the tables made; `wait` and `seconds` as `Handover` has them."""
     with open_agent_sides(settings) as sides:
-        sides.postgres.prepare()
+        if sides.postgres.control().epoch == 0:
+            sides.postgres.prepare()
         drain = OutboxDrain(sides.layouts, sides.redis, sides.postgres, AgentMetrics(CollectorRegistry()))
         recorded = recorded_agent_state(settings)
         copied = recorded is not None and recorded[0].finished

@@ -24,7 +24,7 @@ NEARLY_EMPTY = 1_000
 """Entries that may be left in the outbox when the gate is closed: what is carried over while writers wait."""
 
 CLOSED_SECONDS = 8.0
-"""How long the gate may stay closed until everything is carried over; less than instances wait before they call a change off."""
+"""How long the gate may stay closed until everything is carried over; instances wait longer before they call a change off."""
 
 _PAUSE_SECONDS = 0.1
 
