@@ -220,3 +220,10 @@ def open_handover(
         copied = recorded is not None and recorded[0].finished
         facts = AgentFacts(copied, settings.agentdb.validated_within_seconds)
         yield Handover(sides.redis, sides.postgres, drain, watch, wait, seconds), facts
+
+
+def record_comparison(settings: Settings, *, clean: bool, detail: str) -> None:
+    """Record on the control row what a comparison of both sides came to: the gate before `postgres` asks for it."""
+    with open_agent_sides(settings) as sides:
+        if sides.postgres.control().epoch:
+            sides.postgres.validated(clean=clean, detail=detail)

@@ -8,7 +8,7 @@ from segue.model.agent_modes import (
     AgentGate,
     AgentMode,
     AgentStoreName,
-    AgentVerdict,
+    AgentValidated,
     Experience,
     Policy,
 )
@@ -87,7 +87,7 @@ __all__ = [
     "AgentRow",
     "AgentStoreName",
     "AgentTable",
-    "AgentVerdict",
+    "AgentValidated",
     "CarriedProperty",
     "ColumnSource",
     "ColumnType",

@@ -43,7 +43,7 @@ class AgentStoreName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AgentVerdict:
+class AgentValidated:
     """What the last comparison of both sides came to.
 
     Attributes:
@@ -75,7 +75,7 @@ class AgentControl:
     epoch: int = 0
     open: bool = True
     reason: str = ""
-    validated: AgentVerdict | None = None
+    validated: AgentValidated | None = None
 
 
 @dataclass(frozen=True, slots=True)

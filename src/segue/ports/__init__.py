@@ -9,7 +9,10 @@ from __future__ import annotations
 from segue.ports.agent_live import AgentMeter, AgentPostgres, AgentRedis, AgentWrite, Gone, MakeRow, Noted, OutboxEntry
 from segue.ports.agent_state import (
     AgentAdvance,
+    AgentCompared,
+    AgentComparer,
     AgentCopyState,
+    AgentDifference,
     AgentSink,
     AgentSource,
     KeyFacts,
@@ -18,6 +21,7 @@ from segue.ports.agent_state import (
     RedisNode,
     ScanPage,
     UnknownKeys,
+    UnseenRow,
 )
 from segue.ports.catalog import (
     Catalog,
@@ -78,7 +82,10 @@ from segue.ports.serving import (
 __all__ = [
     "Ack",
     "AgentAdvance",
+    "AgentCompared",
+    "AgentComparer",
     "AgentCopyState",
+    "AgentDifference",
     "AgentMeter",
     "AgentPostgres",
     "AgentRedis",
@@ -134,6 +141,7 @@ __all__ = [
     "Stratum",
     "Traces",
     "UnknownKeys",
+    "UnseenRow",
     "Vector",
     "VectorIndexFound",
     "Workers",

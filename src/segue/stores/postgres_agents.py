@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql as quoting
 
 from segue.errors import GateClosed
-from segue.model import TABLES, AgentControl, AgentKind, AgentMode, AgentRecord, AgentRow, AgentTable, AgentVerdict, RedisType
+from segue.model import TABLES, AgentControl, AgentKind, AgentMode, AgentRecord, AgentRow, AgentTable, AgentValidated, RedisType
 from segue.ports import AgentWrite, Gone, MakeRow, Noted
 from segue.stores.postgres_store import AgentTables, Postgres
 from segue.stores.postgres_wire import SOURCE_COLUMNS
@@ -66,7 +66,7 @@ class PostgresAgents(AgentTables):
         if found is None:
             return AgentControl()
         mode, epoch, is_open, reason, clean, validated_epoch, age, detail = found
-        verdict = None if clean is None else AgentVerdict(clean, validated_epoch, age, detail or "")
+        verdict = None if clean is None else AgentValidated(clean, validated_epoch, age, detail or "")
         return AgentControl(AgentMode(mode), epoch, is_open, reason, verdict)
 
     def clock(self) -> int:
