@@ -254,7 +254,7 @@ def _agent_copy(
     agentdb, most = settings.agentdb, settings.redis.max_ops
     job = AgentJob(
         codecs=agent_codecs(settings),
-        described=[one.model_dump(mode="json", exclude={"deletions"}) for one in agentdb.mappings],
+        described=[one.model_dump(mode="json", exclude={"deletions", "push", "most"}) for one in agentdb.mappings],
         ignore=agentdb.ignore,
         rows_per_batch=agentdb.rows_per_batch,
         # A page takes about a second where reading is held back.

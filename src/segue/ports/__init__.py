@@ -6,6 +6,7 @@ memory implementation and on the real one (tests/contract).
 
 from __future__ import annotations
 
+from segue.ports.agent_live import AgentMeter, AgentPostgres, AgentRedis, AgentWrite, Gone, MakeRow, Noted, OutboxEntry
 from segue.ports.agent_state import (
     AgentAdvance,
     AgentCompared,
@@ -105,9 +106,13 @@ __all__ = [
     "AgentComparer",
     "AgentCopyState",
     "AgentDifference",
+    "AgentMeter",
+    "AgentPostgres",
+    "AgentRedis",
     "AgentServer",
     "AgentSink",
     "AgentSource",
+    "AgentWrite",
     "BackfillState",
     "Backlog",
     "ByHand",
@@ -121,6 +126,7 @@ __all__ = [
     "CopySeen",
     "Counting",
     "Fence",
+    "Gone",
     "Health",
     "IndexProgress",
     "IndexState",
@@ -130,11 +136,14 @@ __all__ = [
     "Listing",
     "Looked",
     "Machine",
+    "MakeRow",
     "Marks",
     "Meter",
     "Nearest",
     "NoMeter",
     "Node",
+    "Noted",
+    "OutboxEntry",
     "Pending",
     "Physical",
     "Physicals",
