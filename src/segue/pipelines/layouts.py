@@ -127,6 +127,8 @@ def _require_text(spec: SourceSpec, preset: Preset) -> None:
         faults.append(f"text keys, and {spec.key!r} holds integers")
     if "text" not in spec.property_names:
         faults.append("a carried property 'text'")
+    if preset is Preset.LLAMAINDEX and "ref_doc_id" not in spec.property_names:
+        faults.append("a carried property 'ref_doc_id', which LlamaIndex writes on every node")
     if faults:
         message = f"preset {preset.value!r} needs {' and '.join(faults)}"
         raise ConfigError(message, hint="Carry the property in segue.toml, or choose --preset segue.")
