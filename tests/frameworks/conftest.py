@@ -6,6 +6,7 @@ minute together; whoever has them already only starts them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -64,10 +65,9 @@ def library_environment(name: str) -> Path:
         (made / "under.pth").write_text(f"{under}\n", encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "--python", str(making / "bin/python"), "install", "--quiet"]
         subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True)
-        try:
+        # Another one may have made it meanwhile.
+        with contextlib.suppress(OSError):
             making.rename(folder)
-        except OSError:  # another one made it meanwhile
-            pass
     return folder / "bin" / "python"
 
 

@@ -1,4 +1,4 @@
-"""The libraries' own stores, driven in a process of their own: `python sides.py TASK` reads JSON on stdin, writes JSON on stdout.
+"""The libraries' own stores in a process of their own: `python sides.py TASK` reads JSON on stdin, writes JSON on stdout.
 
 Runs in an environment that has the library (`conftest.library_environment`), and knows nothing of Segue: it stands for the
 application before the migration, and for the one that opens the Milvus collection by itself after it.

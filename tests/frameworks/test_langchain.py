@@ -55,11 +55,6 @@ class Moved:
     found: list[dict[str, Any]]
     told: dict[str, Any]
 
-    def open(self) -> SegueVectorStore:
-        """Give the drop-in over a store of its own, whose metrics are nobody else's."""
-        store = segue.connect(self.place.folder / "segue.toml", registry=CollectorRegistry())
-        return SegueVectorStore(Embedding(), store=store)
-
 
 @pytest.fixture(scope="module")
 def moved(place: Workplace, langchain_04: Library) -> Moved:
@@ -73,9 +68,8 @@ def moved(place: Workplace, langchain_04: Library) -> Moved:
 @pytest.fixture
 def store(moved: Moved) -> Iterator[SegueVectorStore]:
     """The drop-in over the moved documents."""
-    one = moved.open()
-    yield one
-    one.store.close()
+    with segue.connect(moved.place.folder / "segue.toml", registry=CollectorRegistry()) as one:
+        yield SegueVectorStore(Embedding(), store=one)
 
 
 def as_found(results: list[tuple[Any, float]]) -> list[dict[str, Any]]:
@@ -139,7 +133,7 @@ def test_init_says_what_is_special_about_the_documents(moved: Moved) -> None:
 
 
 def test_the_drop_in_finds_the_same_in_every_mode(moved: Moved, store: SegueVectorStore, langchain_04: Library) -> None:
-    """Answered by Neo4j, then by Milvus: the same documents; what it adds is read by the Milvus side, what it deletes is gone."""
+    """By Neo4j, then by Milvus: the same documents; what it adds is read by the Milvus side, what it deletes is gone."""
     by_neo4j = as_found(store.similarity_search_with_score(QUERY, k=ALL))
     answered_by_milvus(moved.place)
     by_milvus = as_found(store.similarity_search_with_score(QUERY, k=ALL))
@@ -251,10 +245,10 @@ def test_what_speaks_of_one_store_only_is_refused(store: SegueVectorStore) -> No
         store.delete()
 
 
-def test_a_collection_without_the_texts_is_refused(moved: Moved) -> None:
+def test_a_collection_without_the_texts_is_refused(store: SegueVectorStore) -> None:
     """At once, with what it carries and how to name another."""
     with pytest.raises(ConfigError, match="no property 'body'") as raised:
-        SegueVectorStore(Embedding(), store=moved.open().store, text="body")
+        SegueVectorStore(Embedding(), store=store.store, text="body")
 
     assert "text=" in raised.value.hint
 
@@ -310,7 +304,7 @@ def test_langchains_own_standard_tests_pass(
 def test_nodes_of_neo4j_graphrag_land_the_same(
     place: Workplace, langchain_04: Library, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The library knows no key: by the application's own, they are found through langchain-milvus as its retriever finds them."""
+    """It knows no key: by the application's own, langchain-milvus finds them as the library's retriever does."""
     here = place.elsewhere(tmp_path_factory.mktemp("graphrag"))
     here.label, here.collection = f"{place.label}Graphrag", f"{place.collection}_graphrag"
     here.rows(

@@ -43,6 +43,10 @@ NODES = [
 ]
 
 
+PASSING = {"id": "passing", "text": "only passing", "document": "passing-book", "metadata": {}}
+"""What the Milvus side adds and deletes again, of which Neo4j knows nothing."""
+
+
 @dataclass
 class Moved:
     """A store of nodes that LlamaIndex wrote to Neo4j and Segue copied; `found` is what its Neo4j store finds, in order."""
@@ -149,7 +153,7 @@ def test_the_drop_in_finds_the_same_in_every_mode(moved: Moved, store: SegueVect
     added = as_found(store.query(asked("a page of its own", 1)))
     drain(moved.place)
     job = {"query": "a page of its own", "k": 1, "first": "own"}
-    read = llama_index.does("llama_milvus", nodes=NODES[:1], **job, **milvus_job(moved.place))["before"]
+    read = llama_index.does("llama_milvus", nodes=[PASSING], **job, **milvus_job(moved.place))["before"]
     store.delete("own-book")
     gone = as_found(store.query(asked("a page of its own")))
 
@@ -251,7 +255,8 @@ def test_what_speaks_of_one_store_only_is_refused(store: SegueVectorStore) -> No
 
 def test_metadata_that_would_take_the_nodes_own_names_is_refused(store: SegueVectorStore) -> None:
     """The node and the name are said, and nothing is written."""
+    bad = TextNode(id_="bad", text="bad", metadata={"text": "mine"}, embedding=embedded("bad"))
     with pytest.raises(InvalidInput, match="node 'bad': metadata 'text'"):
-        store.add([node("good", "good"), node("bad", "bad", text="mine")])
+        store.add([node("good", "good"), bad])
 
     assert store.get_nodes(["good", "bad"]) == []

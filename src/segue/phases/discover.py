@@ -23,6 +23,8 @@ LIBRARY_KEY = "id"
 LLAMAINDEX_WRITES = frozenset({"_node_content", "_node_type", "ref_doc_id"})
 """Properties of every node that LlamaIndex's Neo4j store writes."""
 
+_LAID_OUT = "--preset {} lays the collection out as {} opens it"
+
 _EXAMPLES = 3
 
 
@@ -193,12 +195,9 @@ def _about_the_preset(spec: SourceSpec, preset: Preset, sampled: Sequence[Proper
     names = set(spec.property_names)
     if preset is Preset.SEGUE:
         if names >= LLAMAINDEX_WRITES:
-            return [
-                "these nodes look like LlamaIndex's: --preset llamaindex lays the collection out as its Milvus store opens it"
-            ]
+            return [f"these nodes look like LlamaIndex's: {_LAID_OUT.format('llamaindex', 'its Milvus store')}"]
         if spec.key == LIBRARY_KEY and "text" in names:
-            about = "these nodes look like those of LangChain's Neo4jVector: if they are, --preset langchain lays the collection out"
-            return [f"{about} as langchain-milvus opens it"]
+            return [f"if these nodes are of LangChain's Neo4jVector: {_LAID_OUT.format('langchain', 'langchain-milvus')}"]
         return []
     notes = []
     try:
@@ -215,7 +214,7 @@ def _about_the_preset(spec: SourceSpec, preset: Preset, sampled: Sequence[Proper
     strange = sorted(name for name in names if legal_name(name) != name)
     if strange:
         notes.append(
-            f"no legal Milvus field names: {', '.join(map(repr, strange))}. They travel as dynamic keys under these very names; "
+            f"no legal Milvus field names: {', '.join(map(repr, strange))}. They travel as dynamic keys under these names; "
             f"in an expression of Milvus's own write $meta[\"{strange[0]}\"], in a filter of Segue's the plain name"
         )
     return notes

@@ -140,7 +140,7 @@ def _require_free_names(spec: SourceSpec, fields: tuple[Field, ...], preset: Pre
         field.name for field in fields if field.primary or field.name != field.source or field.type is FieldType.FLOAT_VECTOR
     }
     taken = own | {DYNAMIC, VERSION_FIELD, HASH_FIELD}
-    if preset is Preset.LLAMAINDEX and "ref_doc_id" in spec.property_names:
+    if preset is Preset.LLAMAINDEX:
         taken.add("document_id")
     shared = sorted(taken.intersection(spec.property_names))
     if shared:
