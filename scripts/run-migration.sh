@@ -40,7 +40,7 @@ USAGE
 }
 
 say() { printf '%s\n' "$*" >&2; }
-heading() { say "" "== $1: $2 =="; }
+heading() { printf '\n== %s: %s ==\n' "$1" "$2" >&2; }
 fail() {
     local code=$1
     shift

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from segue.errors import ConfigError
 from segue.model import (
@@ -193,7 +194,10 @@ class PostgresSettings(_Section):
 
 
 class AgentMappingSettings(_Section):
-    """One key pattern and what its keys become; see docs/agent-state.md."""
+    """One key pattern and what its keys become; see docs/agent-state.md.
+
+    `push`, `most`: for the library alone: at which end of a list new elements come in, and how many are kept; 0 keeps all.
+    """
 
     kind: AgentKind
     key: str
@@ -205,6 +209,8 @@ class AgentMappingSettings(_Section):
     document: str | None = None
     each: str | None = None
     deletions: Literal["keep", "mirror"] = "keep"
+    push: Literal["right", "left"] = "right"
+    most: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
@@ -236,12 +242,16 @@ class AgentdbSettings(_Section):
 
     `mappings`: the first one that fits a key counts. `ignore`: Redis globs of keys that are somebody else's.
     `partitions`: whether experiences are kept in a table a month. `rows_per_batch`: rows that are written in one transaction.
+    `shadow_rate`: the share of the library's reads that are compared in mode `shadow`. `validated_within_seconds`: how old a
+    clean comparison may be when the mode becomes `postgres`.
     """
 
     mappings: tuple[AgentMappingSettings, ...] = ()
     ignore: tuple[str, ...] = ()
     partitions: Literal["none", "monthly"] = "none"
     rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    validated_within_seconds: Annotated[float, Field(gt=0)] = 86_400.0
 
 
 class StateSettings(_Section):
@@ -538,7 +548,7 @@ def load(
     try:
         return Settings.model_validate(values)
     except ValidationError as refusal:
-        faults = "\n".join(f"  {_place(fault['loc'])}: {fault['msg']}" for fault in refusal.errors(include_input=False))
+        faults = "\n".join(f"  {_place(fault['loc'])}: {_told(fault)}" for fault in refusal.errors(include_input=False))
         message = f"{path or 'the defaults'} and the environment do not make a valid configuration:\n{faults}"
         # The cause would print the rejected input, which may be a secret.
         raise ConfigError(message, hint="A flag goes before the environment, the environment before the file.") from None
@@ -572,9 +582,17 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as fault:
-        # Not the path: by mistake it may be the secret itself.
-        msg = f"{name}: the file that it names cannot be read: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
+        # Where there is no such file, what stands there may by mistake be the secret itself.
+        file = str(path) if path.exists() else "the file that it names"
+        msg = f"{name}: cannot read {file}: {getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}"
         raise ConfigError(msg, hint=f"Let {name} name a file that holds the secret and can be read.") from fault
+
+
+def _told(fault: ErrorDetails) -> str:
+    # This one message repeats what was given, which by mistake may be a secret.
+    if fault["type"] != "union_tag_invalid":
+        return fault["msg"]
+    return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from segue.model import PropertyType, SourceSpec
+from segue.model import AgentMapping, PropertyType, RowsOf, SourceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,54 @@ def _collection(one: CollectionText) -> str:
     return remarks + "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class AgentMappingText:
+    """What a `[[agentdb.mappings]]` block says.
+
+    Attributes:
+        mapping: The mapping; None for keys that are only listed.
+        remarks: Comment lines above it.
+    """
+
+    mapping: AgentMapping | None
+    remarks: Sequence[str]
+
+
+def render_agentdb(found: Sequence[AgentMappingText], servers: Mapping[str, str]) -> str:
+    """Return the part of a configuration file that maps agent state.
+
+    Args:
+        found: The mappings, and what is only listed.
+        servers: The addresses of `redis` and `postgres`, of those that the file does not name yet.
+    """
+    heads = {name: _AGENT_HEADS[name].format(url=_quoted(url)) for name, url in servers.items()}
+    return "\n".join([_AGENT_HEAD, *heads.values(), *(_agent_mapping(one) for one in found)])
+
+
+def _agent_mapping(one: AgentMappingText) -> str:
+    remarks = "".join(f"# {line}\n" for line in one.remarks)
+    mapping = one.mapping
+    if mapping is None:
+        return remarks
+    lines = [
+        "[[agentdb.mappings]]",
+        f"kind = {_quoted(mapping.kind.value)}",
+        f"key = {_quoted(mapping.key)}",
+        f"type = {_quoted(mapping.type.value)}",
+        f"encoding = {_quoted(mapping.encoding.value)}",
+        *([f"rows = {_quoted(mapping.rows.value)}"] if mapping.rows is RowsOf.FIELD else []),
+        *(
+            f"{name} = {_quoted(value)}"
+            for name, value in (("member", mapping.member), ("document", mapping.document), ("each", mapping.each))
+            if value is not None
+        ),
+        "[agentdb.mappings.columns]",
+        *(f"{name} = {_quoted(str(source))}" for name, source in mapping.columns.items()),
+        "",
+    ]
+    return remarks + "\n".join(lines)
+
+
 def _property(name: str, kind: PropertyType) -> str:
     return f"{_quoted(name)} = {_quoted(kind.value)}"
 
@@ -92,3 +140,21 @@ batch_size = "auto"    # rows a batch: "auto" adapts between 100 and 5000 (SEGUE
 [state]
 path = "segue-state.db"  # checkpoints and quarantine (SEGUE_STATE_PATH)
 """
+
+_AGENT_HEAD = """\
+# Agent state: which Redis keys become which rows in PostgreSQL; docs/agent-state.md explains every word. The first mapping
+# that fits a key counts. Addresses and passwords may come from REDIS_URL and DATABASE_URL instead.
+"""
+
+_AGENT_HEADS = {
+    "redis": """\
+[redis]
+url = {url}            # REDIS_URL; rediss:// for TLS; a cluster's node or a Sentinel is recognised
+# databases = [0]      # logical databases to look at; max_ops = 5000 holds the reading back
+""",
+    "postgres": """\
+[postgres]
+url = {url}            # DATABASE_URL
+# schema = "public"    # where the tables are
+""",
+}

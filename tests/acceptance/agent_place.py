@@ -58,14 +58,23 @@ class AgentPlace:
         mark = uuid.uuid4().hex[:10]
         self.folder = folder
         self.prefix, self.schema = f"t{mark}:", f"scratch_{mark}"
-        self.db = random.randint(1, 15)
+        self.db = random.randint(1, 14)  # 15 is the benchmark's
         self.redis_at, self.postgres_at = redis_at, postgres_at
         self.redis = redis.Redis.from_url(redis_url(redis_at, self.db), protocol=2)
+        self._started: list[Started] = []
         self.postgres = psycopg.connect(database_url(postgres_at), autocommit=True)
         self.postgres.execute(f"CREATE SCHEMA {self.schema}")
+        self._set_up()
+
+    def reconnect(self) -> None:
+        """Connect anew, after PostgreSQL was killed."""
+        self.postgres.close()
+        self.postgres = psycopg.connect(database_url(self.postgres_at), autocommit=True)
+        self._set_up()
+
+    def _set_up(self) -> None:
         self.postgres.execute(f"SET search_path TO {self.schema}")
         self.postgres.execute("SET TIME ZONE 'UTC'")
-        self._started: list[Started] = []
 
     def environment(self, changes: Mapping[str, str | None] = {}) -> dict[str, str]:
         """Return this process's environment with the servers' addresses in it; None takes a name out."""
@@ -128,7 +137,7 @@ def agent_place(folder: Path, endpoints: Mapping[str, Endpoint]) -> Iterator[Age
     with ExitStack() as stack:
         place = AgentPlace(folder, endpoints["redis"], endpoints["postgres"])
         stack.callback(place.redis.close)
-        stack.callback(place.postgres.close)
+        stack.callback(lambda: place.postgres.close())  # noqa: PLW0108  # the one it has then
         stack.callback(place.clean)
         yield place
 

@@ -38,7 +38,12 @@ kind = "experiences"
 key = "PREFIXexp:{agent_id}:one:{n}"
 type = "string"
 encoding = "msgpack"
-columns = { agent_id = "part:agent_id", state = "json:/state", action = "json:/action", reward = "json:/reward", timestamp = "json:/ts?" }
+[agentdb.mappings.columns]
+agent_id = "part:agent_id"
+state = "json:/state"
+action = "json:/action"
+reward = "json:/reward"
+timestamp = "json:/ts?"
 
 [[agentdb.mappings]]
 kind = "experiences"
@@ -46,14 +51,24 @@ key = "PREFIXexp:{agent_id}:stream"
 type = "stream"
 encoding = "json"
 document = "data"
-columns = { agent_id = "part:agent_id", state = "json:/state", action = "json:/action", reward = "json:/reward", timestamp = "stream-time" }
+[agentdb.mappings.columns]
+agent_id = "part:agent_id"
+state = "json:/state"
+action = "json:/action"
+reward = "json:/reward"
+timestamp = "stream-time"
 
 [[agentdb.mappings]]
 kind = "experiences"
 key = "PREFIXexp:{agent_id}:hash:{n}"
 type = "hash"
 encoding = "json"
-columns = { agent_id = "part:agent_id", state = "field:state", action = "field:action", reward = "field:reward", timestamp = "field:ts?" }
+[agentdb.mappings.columns]
+agent_id = "part:agent_id"
+state = "field:state"
+action = "field:action"
+reward = "field:reward"
+timestamp = "field:ts?"
 
 [[agentdb.mappings]]
 kind = "q_values"

@@ -71,7 +71,7 @@ def migrated(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory
             unfit = [{"id": f"bad{number}", "embedding": [1.0] * size} for number, size in enumerate((2, 3, DIMENSION))]
             unfit[2]["embedding"] = [0.0] * DIMENSION
             place.rows("UNWIND $rows AS row CREATE (n:LABEL) SET n = row, n.title = 'bad'", rows=unfit)
-            for command in ("mode set dual_write", "migrate-embeddings"):
+            for command in ("preflight", "mode set dual_write", "migrate-embeddings"):
                 assert place.segue(*command.split()).code == 0
             port = free_port()
             relay = place.start("relay", "--metrics-port", str(port))
@@ -100,9 +100,10 @@ def report(migrated: Migrated, *arguments: str, **changes: str | None) -> dict[s
 def test_it_says_what_was_done_and_by_what(migrated: Migrated) -> None:
     """Modes with their times, the copy with its account, run, configuration and version, each event with its author."""
     (one,) = report(migrated)["collections"]
-    assert [(each["mode"], each["epoch"]) for each in one["modes"]] == [("dual_write", 1), ("shadow_milvus", 2)]
-    assert one["modes"][0]["until"] == one["modes"][1]["from"]
-    assert one["modes"][1]["until"] is None
+    modes = [("neo4j_only", 0), ("dual_write", 1), ("shadow_milvus", 2)]
+    assert [(each["mode"], each["epoch"]) for each in one["modes"]] == modes
+    assert one["modes"][1]["until"] == one["modes"][2]["from"]
+    assert one["modes"][2]["until"] is None
     (copy,) = one["copies"]
     assert (copy["state"], copy["version"]) == ("complete", segue.__version__)
     assert len(copy["config"]) == 16
@@ -111,7 +112,7 @@ def test_it_says_what_was_done_and_by_what(migrated: Migrated) -> None:
     first, last = copy["progress"][0], copy["progress"][-1]
     assert (first["migrated"], last["migrated"], last["quarantined"], last["source"]) == (0, ITEMS, 3, ITEMS + 3)
     kinds = [event["kind"] for event in one["events"]]
-    assert [kind for kind in kinds if kind in {"mode", "relay"}] == ["mode", "relay", "mode"]
+    assert [kind for kind in kinds if kind in {"preflight", "mode", "relay"}] == ["preflight", "mode", "relay", "mode"]
     assert all("@" in event["by"] for event in one["events"])
 
 
@@ -123,7 +124,9 @@ def test_it_says_what_was_proven_overridden_and_left(migrated: Migrated) -> None
     assert one["counts"] == data["counts"] == counts
     assert one["reasons"] == {"wrong_dimension": 2, "zero_norm": 1}
     assert sorted(row["key"] for row in one["quarantined"]) == ["bad0", "bad1", "bad2"]
+    assert "keys compared, 100.0000% equal" in one["validations"][0]["text"]
     shown = {proof["what"].rpartition(" (")[0] or proof["what"]: proof["holds"] for proof in one["proofs"]}
+    assert shown["both stores were fit for it"] is True
     assert shown["every item is accounted for"] is True
     assert shown["Milvus equals Neo4j"] is True
     assert shown["both stores answer alike"] is True
@@ -157,7 +160,11 @@ def test_all_formats_tell_the_same(migrated: Migrated, tmp_path: Path) -> None:
     as_json, as_yaml = json.loads(texts["json"]), yaml.safe_load(texts["yaml"])
     for data in (as_json, as_yaml):
         assert list(data)[:4] == ["verb", "status", "seconds", "counts"]
-    same = ("name", "mode", "counts", "reasons", "modes", "overrides", "copies", "events")
+    # The present mode grows older between two reports.
+    assert [one["from"] for one in as_json["collections"][0]["modes"]] == [
+        one["from"] for one in as_yaml["collections"][0]["modes"]
+    ]
+    same = ("name", "mode", "counts", "reasons", "overrides", "copies", "events")
     assert [as_json["collections"][0][name] for name in same] == [as_yaml["collections"][0][name] for name in same]
     assert as_json["config"] == as_yaml["config"]
     for ending in ("md", "txt", "html"):

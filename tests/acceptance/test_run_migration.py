@@ -81,6 +81,7 @@ def test_validation_is_skipped_with_a_reason_and_a_run_is_resumed(fresh: Shop) -
     assert stopped.returncode == 5, stopped.stderr
     assert "cannot be reached from neo4j_only" in stopped.stderr
     assert "--from shadow_milvus" in stopped.stderr
+    place.note_preflight()
     with in_service(fresh):
         flags = ("--skip-validation", "--reason", "only a drill", "--min-speed-up", "0")
         done = run(place, "--yes", "--from", "dual_write", *flags, "--report", "drill.json")

@@ -105,13 +105,13 @@ def test_a_secret_comes_from_the_environment_or_a_file(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00binary"])
 def test_a_secret_that_cannot_be_read_is_said(content: bytes | None, tmp_path: Path) -> None:
-    """The variable and the file are named, whatever is wrong with the file; its content is not."""
+    """The variable is named, and the file where it is one: elsewhere the secret may stand in its place. Its content is not."""
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigError, match="NEO4J_PASSWORD_FILE") as refusal:
         load(None, environ={"NEO4J_PASSWORD_FILE": str(file)})
-    assert str(file) in refusal.value.message
+    assert (str(file) in refusal.value.message) is (content is not None)
     assert "binary" not in refusal.value.message
 
 
@@ -270,3 +270,37 @@ def test_the_protocols_times_can_be_shorter(path: Path) -> None:
     """In order they may be anything."""
     path.write_text("[milvus]\nrequest_timeout_seconds = 2\n[relay]\nlanding_seconds = 4\nlease_seconds = 6\n")
     assert load(path, environ={}).relay.landing_seconds == 4
+
+
+@pytest.mark.parametrize(("key", "type_", "said"), [
+    ("q:{agent_id}{state}", "hash", "two parts need something between them"),
+    ("q:{agent_id", "hash", "is no pattern"),
+    ("q:{agent_id}", "table", "Input should be 'string', 'list'"),
+    ("q:{agent_id}", "list", "no such part; there are agent_id"),
+    ("q:{agent_id}:{agent_id}", "hash", "each part needs a name of its own"),
+])  # fmt: skip
+def test_a_mapping_that_cannot_be_meant(path: Path, key: str, type_: str, said: str) -> None:
+    """What is wrong with a mapping of agent state is said with its place in the file."""
+    columns = 'columns = { agent_id = "part:agent_id", state = "part:state", action = "const:x", q_value = "value" }'
+    mapping = f'kind = "q_values"\nencoding = "number"\nkey = "{key}"\ntype = "{type_}"\n{columns}'
+    path.write_text(f"[[agentdb.mappings]]\n{mapping}\n")
+    with pytest.raises(ConfigError) as refusal:
+        load(path, environ={})
+    assert "agentdb.mappings.0" in refusal.value.message
+    assert said in refusal.value.message
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "DATABASE_URL"])
+def test_an_address_is_parted_from_its_credentials(name: str, tmp_path: Path) -> None:
+    """User and password in an address, as customs put them there, are taken out of it; settings of their own go before them."""
+    scheme, section = ("redis", "redis") if name == "REDIS_URL" else ("postgresql", "postgres")
+    file = tmp_path / "address"
+    file.write_text(f"{scheme}://me:{SECRET.replace('-', '%2D')}@db.example:1234/5\n")
+    for environ in ({name: file.read_text().strip()}, {f"{name}_FILE": str(file)}):
+        found = getattr(load(None, environ=environ), section)
+        assert (found.url, found.username) == (f"{scheme}://db.example:1234/5", "me")
+        assert found.password.get_secret_value() == SECRET
+        assert SECRET not in repr(found)
+    own = "REDIS_PASSWORD" if section == "redis" else "PGPASSWORD"
+    found = getattr(load(None, environ={name: file.read_text().strip(), own: "mine"}), section)
+    assert found.password.get_secret_value() == "mine"

@@ -209,7 +209,7 @@ def test_a_relay_tells_how_the_collection_stands(exposed: Exposed) -> None:
 def test_the_last_verdict_is_told_and_goes_with_the_control_node(exposed: Exposed) -> None:
     """Whoever sees the control node tells it, an instance or a relay; without a verdict nothing is shown."""
     names = [f"migration_validation_{name}" for name in ("clean", "success_ratio", "age_seconds")]
-    verdict = Validated(epoch=1, depth=Depth.FULL, clean=True, rate=1.0, digest="0", seconds_ago=60.0)
+    verdict = Validated(epoch=1, depth=Depth.FULL, clean=True, rate=1.0, digest="0", sink_digest="0", seconds_ago=60.0)
     exposed.meter.acts(Control(mode=SHADOW, epoch=2, validated=verdict), None, SHADOW)
     assert [exposed.value(name) for name in names] == [1, 1, 60]
     exposed.meter.stands(Control(mode=SHADOW, epoch=2, validated=replace(verdict, clean=False, rate=0.75)), [])
@@ -382,6 +382,8 @@ def tell_everything(meter: Meter) -> None:
     meter.acts(Control(), StorageMode.DUAL_WRITE, StorageMode.NEO4J_ONLY)
     meter.breaker(is_open=False)
     meter.copied(1, 1, 2, 3.0)
-    meter.stands(Control(validated=Validated(1, Depth.FULL, clean=True, rate=1.0, digest="0", seconds_ago=1.0)), [])
+    meter.stands(
+        Control(validated=Validated(1, Depth.FULL, clean=True, rate=1.0, digest="0", sink_digest="0", seconds_ago=1.0)), []
+    )
     meter.stored(1, 1)
     meter.relays(is_up=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segue import bootstrap
-from segue.cli import options
+from segue.cli import init_agentdb, options
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.config import load
 from segue.config_file import CollectionText, render
@@ -23,6 +23,9 @@ def init(
     index: Annotated[list[str] | None, typer.Option("--index", help="A vector index; several times for several.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="The property that identifies an item.")] = None,
     preset: Annotated[Preset, typer.Option("--preset", help="For whom the Milvus fields are laid out.")] = Preset.SEGUE,
+    agentdb: Annotated[
+        bool, typer.Option("--agentdb", help="Look into Redis instead, and add the mappings of agent state to the file.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the file instead of writing it.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
@@ -34,11 +37,20 @@ def init(
 
     Takes the only vector index there is, and the only property under a uniqueness constraint; where there are several or
     none, it lists them and names the flag that chooses. Addresses and secrets come from the environment: NEO4J_URI,
-    NEO4J_USERNAME, NEO4J_PASSWORD (or NEO4J_PASSWORD_FILE), MILVUS_URI.
+    NEO4J_USERNAME, NEO4J_PASSWORD (or NEO4J_PASSWORD_FILE), MILVUS_URI; with --agentdb from REDIS_URL and DATABASE_URL.
     """
     del no_input
     configure(log_format)
     try:
+        if agentdb:
+            text, result = init_agentdb.proposed(config)
+            if dry_run:
+                typer.echo(text, nl=False)
+                return
+            _write(config, text)
+            told = {"verb": "init", "status": "ok", "config": str(config), "agentdb": dict(result.data)}
+            publish([result], told, output_format, output_file)
+            return
         if config.exists() and not force and not dry_run:
             msg = f"{config} exists"
             raise ConfigError(msg, hint="Replace it with --force, or write another: --config FILE.")
@@ -56,7 +68,7 @@ def init(
 
 def _proposed(config: Path, indexes: list[str], key: str | None, preset: Preset) -> tuple[str, list[Result]]:
     settings = load(None)
-    found = bootstrap.proposals(settings, indexes=indexes, key=key)
+    found = bootstrap.proposals(settings, indexes=indexes, key=key, preset=preset)
     collections = [CollectionText(legal_name(one.spec.index), preset.value, one.spec, _remarks(one)) for one in found]
     text = render(collections, neo4j_uri=settings.neo4j.uri, database=settings.neo4j.database, milvus_uri=settings.milvus.uri)
     return text, [_result(one, collection.name, config) for one, collection in zip(found, collections, strict=True)]

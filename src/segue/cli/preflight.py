@@ -33,7 +33,7 @@ def preflight(
     ] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
-    log_format: options.LogFormatOption = LogFormat.TEXT,
+    log_format: options.LogFormatOption = LogFormat.AUTO,
     no_input: options.NoInput = False,
 ) -> None:
     """Check the stores, the data, the room and the permissions; rehearse the copy; say how long it will take.

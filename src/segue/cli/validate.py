@@ -15,7 +15,7 @@ import typer
 
 from segue import bootstrap
 from segue.bootstrap import searching
-from segue.cli import options, recall
+from segue.cli import options, recall, validate_agentdb
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.config import CollectionSettings, Settings, load
@@ -62,6 +62,9 @@ def validate(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Compare every vector and every field; resumable.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Compare every key and the row's own hash; reads no vector.")] = False,
+    agentdb: Annotated[
+        bool, typer.Option("--agentdb", help="Compare agent state in Redis with PostgreSQL instead, keys instead of items.")
+    ] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Make rows equal that are missing or differ.")] = False,
     delete_orphans: Annotated[bool, typer.Option("--delete-orphans", help="Delete rows that have no item.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be repaired; change nothing anywhere.")] = False,
@@ -138,8 +141,11 @@ def validate(
                 reload,
             )
             settings = load(config)
+            if agentdb:
+                result, failure = _of_agents(settings, wish, stop)
+                results.append(result)
             mismatches = []
-            for one in settings.chosen(collection):
+            for one in () if agentdb else settings.chosen(collection):
                 compared = _validated(settings, one, wish, log_format, stop)
                 results.append(compared.result)
                 if not compared.outcome.complete:
@@ -155,6 +161,17 @@ def validate(
     publish(results, verb_data("validate", results, began, failure, counts=totals), output_format, output_file)
     if failure is not None:
         raise failure
+
+
+def _of_agents(settings: Settings, wish: Wish, stop: Stop) -> tuple[Result, SegueError | None]:
+    if wish.depth is Depth.QUICK or wish.delete_orphans or wish.search is not None:
+        message = "--quick, --delete-orphans and --search are not for agent state"
+        hint = 'Compare it with --full or --sample-size; rows go where a mapping says deletions = "mirror", with --fix.'
+        raise ConfigError(message, hint=hint)
+    sample_keys = None if wish.depth is Depth.FULL else wish.sample_size
+    return validate_agentdb.validated(
+        settings, sample_keys=sample_keys, fix=wish.fix, dry_run=wish.dry_run, threshold=wish.threshold, stop=stop
+    )
 
 
 def _depth(sample_size: int | None, full: bool, quick: bool) -> Depth:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from segue.model.agent_modes import (
+    AgentBacklog,
+    AgentControl,
+    AgentGate,
+    AgentMode,
+    AgentStoreName,
+    AgentValidated,
+    Experience,
+    Policy,
+)
 from segue.model.agent_state import (
     TABLES,
     AgentColumn,
@@ -20,7 +30,7 @@ from segue.model.agent_state import (
     parse_pattern,
     part_names,
 )
-from segue.model.comparing import DIGESTS, Depth, Difference, Kind, Tally
+from segue.model.comparing import DIGESTS, Asked, Depth, Difference, Kind, Poor, Recall, Tally
 from segue.model.items import (
     CarriedProperty,
     Counts,
@@ -70,12 +80,19 @@ __all__ = [
     "DIGESTS",
     "STATIC",
     "TABLES",
+    "AgentBacklog",
     "AgentColumn",
+    "AgentControl",
+    "AgentGate",
     "AgentKind",
     "AgentMapping",
+    "AgentMode",
     "AgentRecord",
     "AgentRow",
+    "AgentStoreName",
     "AgentTable",
+    "AgentValidated",
+    "Asked",
     "Budget",
     "CarriedProperty",
     "ColumnSource",
@@ -89,6 +106,7 @@ __all__ = [
     "Encoding",
     "Event",
     "EventKind",
+    "Experience",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -109,11 +127,14 @@ __all__ = [
     "Operator",
     "Origin",
     "Page",
+    "Policy",
+    "Poor",
     "Preflighted",
     "PropertyType",
     "Quarantined",
     "Range",
     "Reason",
+    "Recall",
     "RedisType",
     "RedisWrite",
     "Rows",

@@ -8,22 +8,21 @@ there already make that harmless. Knows ports only: no store, no terminal, no fi
 
 from __future__ import annotations
 
-import fnmatch
 import queue
-import re
 import threading
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 import tenacity
 
-from segue.errors import CursorLost, DataError, FatalError, RetryableError, UnsafeResume
-from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, Reason, RedisType
-from segue.pipelines.agent_keys import shape
+from segue.delivery import in_parts
+from segue.errors import CursorLost, FatalError, RetryableError, UnsafeResume
+from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
+from segue.pipelines.agent_sorting import Sorter
 from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences
 from segue.pipelines.conditions import differences
 from segue.ports import (
@@ -49,13 +48,6 @@ KEYS_A_PAGE = 2_000
 BATCHES_BETWEEN = 2
 """Batches that are read and wait to be written."""
 
-MOST_SHAPES = 200
-"""Shapes of unknown keys that are told apart; the others are counted together."""
-
-HOPELESS = 20
-"""Rows refused one by one, with none accepted between, after which PostgreSQL is taken to refuse all of them."""
-
-_OTHERS = "(others)"
 _MOST_SCANNED = 100_000
 _ELEMENTS_AT_ONCE = 4_000
 _PREVIEW_KEYS = 1_000_000
@@ -198,7 +190,8 @@ class _Batch:
         self.skipped += later.skipped
         self.unknown = _together(self.unknown, later.unknown)
         self.scanned += later.scanned
-        self.page, self.ends, self.cursor = later.page, later.ends, later.cursor
+        # The number stays the first one's: pieces of that page may have gone ahead, and are counted with it.
+        self.ends, self.cursor = later.ends, later.cursor
 
 
 class _Stopped(Exception):  # no error
@@ -364,6 +357,8 @@ class AgentCopy:
                     return self._page(writer, node, todo.range.number, behind)
 
                 page = self._patiently(read, self._still_there)
+                told = f"{self._source.ops:,} keys and pieces read"
+                self._progress.working(0, f"{node.address}, database {node.db}: {told}")
                 if self._held is None:
                     self._held = page
                 else:
@@ -410,12 +405,7 @@ class AgentCopy:
         for piece in self._pieces(node, codec, names):
             if piece.begins:
                 seen = Occurrences()
-            if piece.actual is not None:
-                key = piece.key.decode("utf-8", "backslashreplace")
-                detail = f"it is a {piece.actual}, the mapping says {piece.type}"
-                decoded.quarantined.append(Quarantined("", key, Reason.REDIS_TYPE, detail))
-            else:
-                codec.decode(piece, decoded, seen)
+            codec.decode(piece, decoded, seen)
             if len(decoded.rows) + len(decoded.quarantined) >= _ELEMENTS_AT_ONCE:
                 yield decoded
                 decoded = Decoded()
@@ -475,35 +465,6 @@ class AgentCopy:
         )
 
 
-class Sorter:
-    """Which keys are whose.
-
-    Args:
-        codecs: One a mapping; the first whose pattern fits a key takes it.
-        ignore: Globs of keys that are nobody's business here.
-    """
-
-    def __init__(self, codecs: Sequence[AgentCodec], ignore: Sequence[str]) -> None:
-        self._codecs = [(place, codec.pattern.prefix.encode(), codec.pattern) for place, codec in enumerate(codecs)]
-        self._ignored = re.compile("|".join(fnmatch.translate(glob) for glob in ignore)) if ignore else None
-
-    def sort(self, keys: Iterable[bytes], unknown: dict[str, UnknownKeys]) -> dict[int, list[bytes]]:
-        """Return keys by the place of the mapping that takes them; count the others into `unknown`, by shape."""
-        found: dict[int, list[bytes]] = defaultdict(list)
-        for key in keys:
-            # What is no UTF-8 still belongs to the pattern that it fits; the codec says that it cannot go.
-            text = key.decode("utf-8", "backslashreplace")
-            place = next((at for at, prefix, pattern in self._codecs if key.startswith(prefix) and pattern.match(text)), None)
-            if place is not None:
-                found[place].append(key)
-            elif self._ignored is None or not self._ignored.match(text):
-                sort = shape(text)
-                before = unknown.get(sort) or (unknown.get(_OTHERS) if len(unknown) >= MOST_SHAPES else None)
-                name = sort if sort in unknown or len(unknown) < MOST_SHAPES else _OTHERS
-                unknown[name] = UnknownKeys((before.keys if before else 0) + 1, before.example if before else text[:200])
-        return found
-
-
 class _Delivery:
     """Batches into PostgreSQL and the records, in order."""
 
@@ -525,9 +486,9 @@ class _Delivery:
         for row in batch.rows:
             by_kind[row.kind].append(row)
         for kind, rows in by_kind.items():
-            written, guilty = self._write(rows)
+            written, guilty = in_parts(rows, lambda part: self._patiently(lambda: self._sink.write(part)))
             refused += guilty
-            self._add(kind, KindCounts(migrated=len(rows) - len(guilty), written=written))
+            self._add(kind, KindCounts(migrated=len(rows) - len(guilty), written=sum(written)))
         quarantined = batch.quarantined + refused
         if batch.ends:
             for kind in batch.keys.keys() | batch.skipped.keys():
@@ -541,25 +502,6 @@ class _Delivery:
 
     def _add(self, kind: AgentKind, counts: KindCounts) -> None:
         self._counts[kind] = self._counts.get(kind, KindCounts()) + counts
-
-    def _write(self, rows: list[AgentRow]) -> tuple[int, list[Quarantined]]:
-        """Write rows; those that PostgreSQL refuses are found by halving, and everything else is written."""
-        written, guilty, parts = 0, [], deque([rows])
-        accepted = False
-        while parts:
-            part = parts.popleft()
-            try:
-                written += self._patiently(lambda part=part: self._sink.write(part))  # type: ignore[misc]
-                accepted = True
-            except DataError as refusal:
-                if len(part) > 1:
-                    parts.extendleft((part[len(part) // 2 :], part[: len(part) // 2]))
-                    continue
-                guilty.append(Quarantined(part[0].element, part[0].key, Reason.REFUSED_BY_SINK, refusal.message))
-                if len(guilty) >= HOPELESS and not accepted:
-                    message = f"PostgreSQL refuses row after row: {refusal.message}"
-                    raise FatalError(message) from refusal
-        return written, guilty
 
 
 class _Writer:

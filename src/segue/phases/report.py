@@ -375,11 +375,11 @@ def _left(seen: Seen, counts: Counts | None, copies: Sequence[Copying]) -> list[
 
 def _went_well(event: Event) -> bool | None:
     """Return an event's own verdict, by any of the names that verbs give it."""
-    for name in ("clean", "good", "ok", "passed"):
+    for name in ("clean", "good", "passed"):
         if isinstance(event.data.get(name), bool):
             return bool(event.data[name])
     status = event.data.get("status") or event.data.get("state")
-    return None if status is None else status in {"ok", "passed", "clean", "complete"}
+    return None if status is None else status in {"ok", "complete"}
 
 
 def _last(events: Sequence[Event], kind: EventKind) -> Event | None:

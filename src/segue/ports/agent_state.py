@@ -128,6 +128,10 @@ class AgentSource(Protocol):
         """Return what some keys are; those that are gone are left out."""
         ...
 
+    def clock(self) -> int:
+        """Return Redis's clock, in microseconds since 1970."""
+        ...
+
     @property
     def ops(self) -> int:
         """How many keys and pieces have been read so far."""
@@ -178,7 +182,7 @@ class KindCounts:
         keys: Keys that were read.
         migrated: Rows that PostgreSQL acknowledged, be it by holding them already.
         written: Of these, rows that were new or replaced older ones that differed.
-        skipped: Rows left out on request: older than `--since`.
+        skipped: What was left out on request: rows older than `--since`, or, of a kind that is left out, keys.
     """
 
     keys: int = 0
@@ -236,4 +240,70 @@ class AgentCopyState(BackfillState, Protocol):
 
     def unknown(self, run: Run) -> Mapping[str, UnknownKeys]:
         """Return the keys that no mapping takes, by shape, the most frequent first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDifference:
+    """A row that is not what Redis has.
+
+    Attributes:
+        kind: Whose table.
+        natural_key: Which row.
+        key: The Redis key.
+        missing: Whether it is not there at all.
+        fields: The columns that differ.
+    """
+
+    kind: AgentKind
+    natural_key: bytes
+    key: str
+    missing: bool
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCompared:
+    """What comparing a batch came to.
+
+    Attributes:
+        compared: Rows, each natural key once.
+        differences: Those that are missing or differ.
+        source_digest, sink_digest: Sums over the content hashes of both sides.
+    """
+
+    compared: int
+    differences: Sequence[AgentDifference]
+    source_digest: int
+    sink_digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenRow:
+    """A row whose element was not seen in Redis."""
+
+    kind: AgentKind
+    natural_key: bytes
+    db: int
+    key: str
+
+
+class AgentComparer(AgentSink, Protocol):
+    """The tables as they are compared."""
+
+    def compare(self, rows: Sequence[AgentRow], *, remember: bool) -> AgentCompared:
+        """Compare rows as Redis makes them with those that are there, value by value.
+
+        Args:
+            rows: The rows.
+            remember: Whether `unseen` shall know of them.
+        """
+        ...
+
+    def unseen(self, kind: AgentKind, dbs: Sequence[int]) -> Iterator[list[UnseenRow]]:
+        """Yield rows that came from these logical databases and are none of those remembered, page by page."""
+        ...
+
+    def delete(self, kind: AgentKind, natural_keys: Sequence[bytes], looked_at: int) -> int:
+        """Delete rows, but none that was read from Redis after that time (microseconds since 1970); return how many."""
         ...

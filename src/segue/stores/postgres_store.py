@@ -180,6 +180,15 @@ class AgentTables:
             connection.rollback()
         return faults
 
+    def is_there(self) -> bool:
+        """Say whether all tables are there and as they must be."""
+        if self.unfit():
+            return False
+        with self._session() as connection:
+            found = [connection.execute(sql("agentdb_columns"), (table.name,)).fetchone() for table in TABLES.values()]
+            connection.rollback()
+        return all(found)
+
     def prepare(self) -> None:
         """See `AgentSink`."""
         with self._alone() as connection:
@@ -235,8 +244,8 @@ class AgentTables:
     def _stage(self, connection: psycopg.Connection[Any], kind: AgentKind, rows: Sequence[AgentRow]) -> None:
         table = TABLES[kind]
         columns = _columns(table)
-        connection.execute(sql("agentdb_stage", staged=_staged(table), columns=columns, table=table.name))
-        with connection.cursor().copy(f"COPY {_staged(table)} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+        connection.execute(sql("agentdb_stage", staged=staged_table(table), columns=columns, table=table.name))
+        with connection.cursor().copy(f"COPY {staged_table(table)} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(SIGNATURE)
             for start in range(0, len(rows), _ROWS_A_BLOCK):
                 copy.write(block(table, rows[start : start + _ROWS_A_BLOCK]))
@@ -245,7 +254,7 @@ class AgentTables:
             self._make_partitions(connection, table)
 
     def _make_partitions(self, connection: psycopg.Connection[Any], table: AgentTable) -> None:
-        months = {month for (month,) in connection.execute(sql("agentdb_months", staged=_staged(table))).fetchall()}
+        months = {month for (month,) in connection.execute(sql("agentdb_months", staged=staged_table(table))).fetchall()}
         for month in sorted(months - self._partitions):
             # Of two copies that need the same one, the second waits here and finds it made.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK + 1,))
@@ -264,7 +273,7 @@ class AgentTables:
             "agentdb_merge",
             table=table.name,
             columns=_columns(table),
-            staged=_staged(table),
+            staged=staged_table(table),
             identity='natural_key, "timestamp"' if self._monthly and kind is AgentKind.EXPERIENCES else "natural_key",
             assignments=", ".join(f"{name} = excluded.{name}" for name in changing),
             touch="TRUE OR" if touch else "",
@@ -368,7 +377,8 @@ def _columns(table: AgentTable) -> str:
     return ", ".join([*SOURCE_COLUMNS, *(f'"{column.name}"' for column in table.columns)])
 
 
-def _staged(table: AgentTable) -> str:
+def staged_table(table: AgentTable) -> str:
+    """Return the name of the temporary table that a batch lands in."""
     return f"staged_{table.name}"
 
 

@@ -98,6 +98,11 @@ class RedisSource:
                 found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), slots))
         return found
 
+    def clock(self) -> int:
+        """See `AgentSource`."""
+        (address, _), *_ = self._servers()
+        return self._link(address, 0 if self._is_cluster else self._databases[0]).one_by_one([])[0]
+
     def scan(self, node: RedisNode, cursor: str | None, count: int) -> ScanPage:
         """See `AgentSource`."""
         link = self._linked(node)
