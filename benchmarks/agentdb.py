@@ -1,8 +1,8 @@
 """The benchmark of the copy of agent state: Segue, what people write instead, and the ceilings, on the same real servers.
 
 Begin reading at `main`. Every run is a process of its own, so that CPU and memory are that contender's; contenders are
-interleaved over several rounds, so that what else the machine does falls on all of them. Everybody fills an empty table with
-the same columns, primary key and unique natural key; indexes for reading are left out for everybody.
+interleaved over several rounds, so that what else the machine does falls on all of them. Everybody fills an empty table
+with the same columns, primary key and unique natural key; indexes for reading are left out for everybody.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
     for case in options.cases:
         rows = options.q_values if case == "q" else options.experiences
         with closing(_redis(servers)) as client:
-            client.flushdb()
+            _clear(client)
             _fill(client, case, rows)
         for number in range(options.rounds):
             order = (
@@ -98,11 +98,11 @@ def main() -> None:
             results += [_run(case, contender, min(rows, _most(contender, options.slow_rows))) for contender in order]
         if "segue" in options.contenders:
             with closing(_redis(servers)) as client:
-                client.flushdb()
+                _clear(client)
                 _fill(client, case, rows // 4)
             results.append(_run(case, "segue", rows // 4) | {"contender": "segue, a quarter"})
     with closing(_redis(servers)) as client:
-        client.flushdb()
+        _clear(client)
     with closing(_postgres(servers)) as connection:
         connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
     _report(results)
@@ -154,6 +154,8 @@ def _segue(servers: dict[str, Endpoint], settings: Settings, tables: AgentTables
     def work() -> int:
         with TemporaryDirectory() as folder, SqliteAgentCopies(Path(folder) / "state.db") as state, closing(source):
             outcome = AgentCopy(job, source, tables, _Silent(), threading.Event()).run(state)
+            if outcome.counts.quarantined or not outcome.counts.migrated:
+                raise SystemExit(str(outcome))
             return outcome.counts.migrated
 
     return work
@@ -373,7 +375,14 @@ def _settings(servers: dict[str, Endpoint], case: str) -> Settings:
 
 def _redis(servers: dict[str, Endpoint]) -> redis.Redis:
     at = servers["redis"]
-    return redis.Redis.from_url(at.uri, username=at.username, password=at.password, db=DB, protocol=2)
+    return redis.Redis.from_url(at.uri.removesuffix("/0") + f"/{DB}", username=at.username, password=at.password, protocol=2)
+
+
+def _clear(client: redis.Redis) -> None:
+    for case in CASES:
+        keys = list(client.scan_iter(f"{case}:*", count=5_000))
+        for start in range(0, len(keys), 5_000):
+            client.unlink(*keys[start : start + 5_000])
 
 
 def _postgres(servers: dict[str, Endpoint]) -> psycopg.Connection[Any]:
@@ -390,7 +399,10 @@ def _cpu(servers: dict[str, Endpoint]) -> dict[str, float]:
         total = 0.0
         for one in family:
             # A backend that has ended is in its parent's account of children.
-            times = one.cpu_times()
+            try:
+                times = one.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
             total += times.user + times.system + (times.children_user + times.children_system if one is family[0] else 0)
         seconds[f"{service}_us"] = total
     return seconds

@@ -92,7 +92,7 @@ for ((line = 1; count == 0 || line <= count; line++)); do
             share6 = known(n[6]) ? 100 * n[6] : "-"
             printf "%-8s  %10s  %7s  %11s  %6s  %s  %s  %s\n", time, shown(n[1], "%.1f"), shown(n[2], "%.1f"),
                 shown(n[3], "%.1f"), shown(n[4], "%.1f"),
-                coloured(shown(speed, "%.1fx"), 8, speed != "-" && speed >= 1, speed != "-" && speed < 1),
+                coloured(shown(speed, "%.2fx"), 8, speed != "-" && speed >= 1, speed != "-" && speed < 1),
                 coloured(shown(share5, "%.2f %%"), 9, share5 != "-" && share5 <= 1, share5 != "-" && share5 > 5),
                 coloured(shown(share6, "%.2f %%"), 7, share6 != "-" && share6 == 0, share6 != "-" && share6 > 1)
         }'

@@ -82,7 +82,9 @@ def in_parts(rows: list[AgentRow], send: Callable[[list[AgentRow]], T]) -> tuple
                 middle = len(part) // 2
                 parts.extendleft((part[middle:], part[:middle]))
                 continue
-            guilty.append(Quarantined(part[0].element, part[0].key, Reason.REFUSED_BY_SINK, refusal.message))
+            guilty.append(
+                Quarantined(part[0].element or part[0].natural_key.hex(), part[0].key, Reason.REFUSED_BY_SINK, refusal.message)
+            )
             if len(guilty) >= HOPELESS and not sent:
                 message = f"PostgreSQL refuses row after row: {refusal.message}"
                 raise FatalError(message) from refusal

@@ -25,6 +25,23 @@ KEPT_UP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What is configured about changes of the mode.
+
+    Attributes:
+        times: The read fence's.
+        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
+        validated_within: How old a clean validation may be before `hybrid`, in seconds.
+        budget: What may go wrong in `shadow_milvus` before `hybrid`.
+    """
+
+    times: FenceTimes = field(default_factory=FenceTimes)
+    preflight_within: float = PREFLIGHT_WITHIN_SECONDS
+    validated_within: float = VALIDATED_WITHIN_SECONDS
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What gates look at: how a collection stands at one moment.
 
@@ -32,21 +49,15 @@ class Standing:
         collection: Its name, for the commands.
         control: The control node.
         backlog: What is left to do for the relays.
-        times: The fence's times that the next mode will have.
-        validated_within: How old a clean validation may be before `hybrid`, in seconds.
         observed: What all instances have seen of Milvus in the present epoch.
-        budget: What may go wrong of that before `hybrid`.
-        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
+        terms: Of the change; with the fence's times that the next mode will have.
     """
 
     collection: str
     control: Control
     backlog: Backlog
-    times: FenceTimes
-    validated_within: float = VALIDATED_WITHIN_SECONDS
     observed: Observed = field(default_factory=Observed)
-    budget: Budget = field(default_factory=Budget)
-    preflight_within: float = PREFLIGHT_WITHIN_SECONDS
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +107,8 @@ def _preflight(standing: Standing) -> Finding:
     evidence = f"the last preflight, {last.seconds_ago:,.0f} s ago, {'passed' if last.passed else 'failed'}{warned}"
     if not last.passed:
         return Finding(False, evidence, command)
-    if last.seconds_ago > standing.preflight_within:
-        return Finding(False, f"{evidence}; that is older than {standing.preflight_within:,.0f} s", command)
+    if last.seconds_ago > standing.terms.preflight_within:
+        return Finding(False, f"{evidence}; that is older than {standing.terms.preflight_within:,.0f} s", command)
     return Finding(True, evidence)
 
 
@@ -132,7 +143,7 @@ def _drained(standing: Standing) -> Finding:
 
 def _visible(standing: Standing) -> Finding:
     """What the copy wrote is visible by now, and every closed mark was closed under the present times."""
-    control, times = standing.control, standing.times
+    control, times = standing.control, standing.terms.times
     if control.copied_seconds_ago is None:
         return Finding(False, "no copy is complete", f"segue migrate-embeddings --collection {standing.collection}")
     evidence = f"the copy was completed {control.copied_seconds_ago:,.1f} s ago, its rows are visible after {times.visible:g} s"
@@ -172,8 +183,8 @@ def _validated_in_epoch(standing: Standing) -> Finding:
 
 def _validated_lately(standing: Standing) -> Finding:
     finding, last = _validated(standing), standing.control.validated
-    if last is not None and last.seconds_ago > standing.validated_within:
-        evidence = f"{finding.evidence}; that is older than {standing.validated_within:,.0f} s"
+    if last is not None and last.seconds_ago > standing.terms.validated_within:
+        evidence = f"{finding.evidence}; that is older than {standing.terms.validated_within:,.0f} s"
         return Finding(False, evidence, f"segue validate --collection {standing.collection}")
     return finding
 
@@ -183,7 +194,7 @@ PREFLIGHT = Gate("preflight", _preflight)
 
 def _shadowed(standing: Standing) -> Finding:
     """Users' searches of this epoch were asked of both sides often enough, and Milvus did well enough."""
-    seen, budget = standing.observed, standing.budget
+    seen, budget = standing.observed, standing.terms.budget
     evidence = f"{seen.compared:,} shadow reads were compared in epoch {standing.control.epoch}"
     if seen.compared:
         bound = least_mean(seen.mean_overlap, seen.compared)

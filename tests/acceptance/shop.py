@@ -174,7 +174,7 @@ class Shop:
                         control.marks,
                         StorageMode(mode),
                         collection=one.name,
-                        times=control.times,
+                        terms=control.terms,
                         # That searches are compared first has tests of its own.
                         overrides=Overrides((SHADOWED.name,), reason or "a test"),
                         patience=Patience(30, threading.Event().wait, time.monotonic),

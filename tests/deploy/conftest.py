@@ -33,15 +33,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 @pytest.fixture(scope="session")
 def scraped_run(
     prometheus: Endpoint, newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ScrapedRun]:
-    """From `neo4j_only` to `shadow_milvus`, with every process scraped; relay and application are at work until the end."""
+) -> ScrapedRun:
+    """From `neo4j_only` to `shadow_milvus`, with every process scraped: a copy, a relay, an application."""
     folder = tmp_path_factory.mktemp("shop")
     with ExitStack() as opened:
         one = opened.enter_context(shop(folder, newest_neo4j, milvus_endpoint, items=200, copied=False))
         place = one.place
         ports = free_ports("copy", "relay", "application")
         sandbox.scrape(prometheus, {f"127.0.0.1:{port}": job for job, port in ports.items()})
-        sandbox.evaluate(prometheus, (ROOT / "deploy/prometheus/segue-rules.yml").read_text(encoding="utf-8"))
+        rules = (ROOT / "deploy/prometheus/segue-rules.yml").read_text(encoding="utf-8")
+        # The run is shorter than two evaluations would be.
+        sandbox.evaluate(prometheus, rules.replace("interval: 30s", "interval: 1s"))
         began = time.time()
         one.change("dual_write")
         registry = CollectorRegistry()
@@ -52,7 +54,7 @@ def scraped_run(
         place.start("relay", "--metrics-port", str(ports["relay"]))
         store.upsert([segue.Item(f"k{number:03d}", vector(number + 0.5)) for number in range(5)], wait=30)
         one.reach("shadow_milvus")
-        run = ScrapedRun(prometheus, one, began)
+        run = ScrapedRun(prometheus, place.collection, began)
         shadowed = f'milvus_search_latency_ms_count{{collection="{place.collection}",mode="shadow_milvus"}} > 10'
 
         def is_seen() -> bool:
@@ -64,4 +66,5 @@ def scraped_run(
         eventually(is_seen, 40)
         assert is_seen(), "Prometheus has not seen the run"
         time.sleep(3)  # rates need scrapes before and after
-        yield run
+        run.rules.extend(rule for group in run.asked("rules")["groups"] for rule in group["rules"])
+    return run

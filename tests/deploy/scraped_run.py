@@ -8,27 +8,29 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import promql_parser
 
-from acceptance.shop import Shop
 from segue.sandbox import Endpoint
 from segue.telemetry.metrics import Declared
 
 
 @dataclass(frozen=True)
 class ScrapedRun:
-    """A migration that goes on, and the Prometheus that sees it.
+    """A migration that went well, as Prometheus saw it; its processes have ended.
 
     Attributes:
+        collection: Its collection's name.
         began: When it began, in seconds since 1970.
+        rules: What Prometheus said of its rules while everything was at work.
     """
 
     prometheus: Endpoint
-    shop: Shop
+    collection: str
     began: float
+    rules: list[dict[str, Any]] = field(default_factory=list)
 
     def asked(self, path: str, **parameters: str) -> Any:
         """Return the data of an API call; its own words when it refuses."""

@@ -98,7 +98,7 @@ def test_every_query_has_data_of_a_real_run(scraped_run: ScrapedRun) -> None:
     empty = [
         (title, reference)
         for title, reference, expression in QUERIES
-        if not scraped_run.values(concrete(expression, scraped_run.shop.place.collection))
+        if not scraped_run.values(concrete(expression, scraped_run.collection))
     ]
     assert not empty
 
@@ -106,7 +106,7 @@ def test_every_query_has_data_of_a_real_run(scraped_run: ScrapedRun) -> None:
 def test_what_the_panels_show_is_true(scraped_run: ScrapedRun) -> None:
     """200 items copied and in Milvus, nothing left to copy, the mode that was reached, a clean comparison of everything."""
     shown = {
-        (title, reference): scraped_run.values(concrete(expression, scraped_run.shop.place.collection))
+        (title, reference): scraped_run.values(concrete(expression, scraped_run.collection))
         for title, reference, expression in QUERIES
     }
     assert shown["Migration progress", "A"][-1] == 1
@@ -115,6 +115,6 @@ def test_what_the_panels_show_is_true(scraped_run: ScrapedRun) -> None:
     assert set(shown["Milvus collection stats", "A"][-1:]) == {200}
     assert max(shown["Storage mode", "A"]) == 2
     assert shown["Validation", "A"][-1] == shown["Validation", "B"][-1] == 1
-    assert 0 < shown["Validation", "C"][-1] < 120
+    assert 0 < shown["Validation", "C"][-1] < 600
     assert shown["Dual-write success rate", "A"][-1] == 1
     assert max(shown["Memory", "A"]) > 20e6

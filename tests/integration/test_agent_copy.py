@@ -108,7 +108,7 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(place: AgentPlace
 
 def test_several_logical_databases(place: AgentPlace) -> None:
     """Equal keys of two databases are rows of their own."""
-    other = 1 + place.db % 15
+    other = 1 + place.db % 14
     with place.redis.__class__.from_url(redis_url(place.redis_at, other), protocol=2) as client:
         for redis in (place.redis, client):
             redis.hset(place.key("q:a:s"), mapping={"left": 1})

@@ -299,9 +299,8 @@ def test_a_transaction_begun_before_holds_the_capture_up(place: Workplace) -> No
 
 def test_a_trigger_that_is_noted_but_gone_is_found_out(place: Workplace) -> None:
     """Changes would count as captured and leave no mark: the canary says so. Going back needs no trigger."""
-    write(
-        place, "CREATE (:SegueControl {collection: $name, capture: 'trigger', capture_token: 'of a trigger that was dropped'})"
-    )
+    dropped = "SET c.capture = 'trigger', c.capture_token = 'of a trigger that was dropped'"
+    write(place, f"MATCH (c:SegueControl {{collection: $name}}) {dropped}")
     ended = mode(place, "set", "dual_write", "--wait-secs", "1")
     assert ended.code == 1
     assert f"the trigger of '{place.collection}' marked no canary" in ended.data["error"]["message"]
@@ -328,7 +327,7 @@ def test_a_trigger_takes_the_librarys_capture_over(place: Workplace) -> None:
 
 def test_a_mode_that_somebody_wrote_by_hand_is_named(place: Workplace) -> None:
     """A control node with a mode that is none: one plain message, and the four there are."""
-    write(place, "CREATE (:SegueControl {collection: $name, mode: 'turbo', epoch: 1})")
+    write(place, "MATCH (c:SegueControl {collection: $name}) SET c.mode = 'turbo', c.epoch = 1")
     ended = place.segue("mode", "show")
     assert ended.code == 1
     assert "'turbo', which is none of neo4j_only, dual_write, shadow_milvus, hybrid" in ended.err

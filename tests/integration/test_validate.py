@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from neo4j.exceptions import ClientError
 
 from acceptance.items import Loaded, assert_equal, configuration, load
 from acceptance.workplace import Ended, Workplace, workplace
@@ -367,6 +368,26 @@ def _validate_beside_writers(place: Workplace) -> None:
     sys.stderr.write(f"{runs} validations beside {WRITERS} writers, {len(writes):,} writes: no false difference\n")
 
 
+def _is_changed(place: Workplace, choose: random.Random, key: str) -> bool:
+    """Change or delete an item as a user does; false when another deleted it between this one's MERGE and SET."""
+    if choose.random() < 0.2:
+        place.rows("MATCH (n:LABEL {id: $key}) DETACH DELETE n", key=key)
+        return True
+    try:
+        place.rows(
+            "MERGE (n:LABEL {id: $key}) SET n.embedding = $vector, n.text = $text, n.year = 2000, n.score = 0.5, "
+            "n.seen = datetime('2026-01-01T00:00:00Z')",
+            key=key,
+            vector=[choose.random() for _ in range(DIMENSION)],
+            text=str(choose.random()),
+        )
+    except ClientError as fault:
+        if fault.code != "Neo.ClientError.Statement.EntityNotFound":
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def _writers(place: Workplace) -> Iterator[list[str]]:
     """Let users write, each its own way, none of the keys that the test spoils later; yields what they wrote."""
@@ -377,17 +398,8 @@ def _writers(place: Workplace) -> Iterator[list[str]]:
         try:
             while not stop.is_set():
                 key = f"k-{choose.randrange(250):06d}"
-                if choose.random() < 0.2:
-                    place.rows("MATCH (n:LABEL {id: $key}) DETACH DELETE n", key=key)
-                else:
-                    place.rows(
-                        "MERGE (n:LABEL {id: $key}) SET n.embedding = $vector, n.text = $text, n.year = 2000, n.score = 0.5, "
-                        "n.seen = datetime('2026-01-01T00:00:00Z')",
-                        key=key,
-                        vector=[choose.random() for _ in range(DIMENSION)],
-                        text=str(choose.random()),
-                    )
-                writes.append(key)
+                if _is_changed(place, choose, key):
+                    writes.append(key)
         except BaseException as fault:  # noqa: BLE001  # told by the test
             errors.append(fault)
 
@@ -400,7 +412,7 @@ def _writers(place: Workplace) -> Iterator[list[str]]:
         stop.set()
         for thread in threads:
             thread.join()
-    assert not errors
+    assert not errors, [str(fault) for fault in errors]
 
 
 def test_interrupted_the_same_command_goes_on(copied: tuple[Workplace, Loaded], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from segue.breaker import Breaker
 from segue.errors import ModeRefused, RetryableError, UnsafeResume
-from segue.migration import SHADOWED
+from segue.migration import PREFLIGHT, SHADOWED, Terms
 from segue.model import (
     CarriedProperty,
     Counts,
@@ -386,9 +386,9 @@ class Scene:
             self.graph,
             mode,
             collection="c",
-            times=TIMES,
-            # Shadow reads are not made here.
-            overrides=Overrides((SHADOWED.name,), "made elsewhere"),
+            terms=Terms(TIMES),
+            # No preflight and no shadow reads are made here.
+            overrides=Overrides((PREFLIGHT.name, SHADOWED.name), "made elsewhere"),
             patience=patience,
             watch=Unwatched(),
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, SegueError, StoreUnavailable
-from segue.migration import GateSeen
+from segue.migration import GateSeen, Terms
 from segue.model import (
     STATIC,
     Control,
@@ -17,6 +17,7 @@ from segue.model import (
     KeyType,
     Metric,
     Observed,
+    Preflighted,
     SourceSpec,
     StorageMode,
     Validated,
@@ -78,6 +79,7 @@ class Place:
         self.watch = Watched()
         self.at: dict[float, Callable[[], object]] = {}
         self.is_asked_to_stop = False
+        self.node.preflighted(Preflighted(passed=True, warnings=0, seconds_ago=0.0))
 
     def change(
         self,
@@ -93,7 +95,7 @@ class Place:
             self.marks,
             wanted,
             collection="films",
-            times=times,
+            terms=Terms(times),
             overrides=overrides,
             patience=Patience(seconds, self._wait, lambda: self.now),
             watch=self.watch,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from segue.migration import PHASES, Standing, closed, following, gate_names, gates_before, highest, reachable
+from segue.migration import PHASES, Standing, Terms, closed, following, gate_names, gates_before, highest, reachable
 from segue.model import STATIC, Budget, Control, Depth, FenceTimes, Observed, Searched, StorageMode, Validated
 from segue.ports import Backlog
 
@@ -21,7 +21,7 @@ WELL = Observed(compared=200, overlap=180.0, answers=1_000, failed=50)
 
 def standing(control: Control, backlog: Backlog = CLEAN) -> Standing:
     """Return how a collection stands, in `dual_write` unless said otherwise."""
-    return Standing("films", control, backlog, TIMES, observed=WELL)
+    return Standing("films", control, backlog, WELL, Terms(TIMES))
 
 
 def test_phases_are_the_modes_in_order() -> None:
@@ -167,7 +167,7 @@ def test_shadow_reads_are_told_with_their_bound_and_limits_can_be_set() -> None:
         "84.0%); 50 of 1,000 answers of Milvus failed"
     )
     for strict in (Budget(least_reads=201), Budget(least_overlap=0.91), Budget(most_failed=0.049)):
-        assert [one.name for one in closed(gates_before(HYBRID, replace(at, budget=strict)))] == ["shadow"]
+        assert [one.name for one in closed(gates_before(HYBRID, replace(at, terms=Terms(TIMES, budget=strict))))] == ["shadow"]
 
 
 def test_a_validation_counts_in_its_epoch_before_milvus_is_read() -> None:
@@ -182,11 +182,11 @@ def test_a_validation_counts_in_its_epoch_before_milvus_is_read() -> None:
 def test_a_validation_grows_too_old_for_hybrid() -> None:
     """Up to the configured age it counts; before the first mode that reads Milvus its age does not matter."""
     old = copied("t", checked=replace(CHECKED, seconds_ago=3_601.0))
-    within = replace(standing(old), validated_within=3_600.0)
+    within = replace(standing(old), terms=Terms(TIMES, validated_within=3_600.0))
     (gate,) = closed(gates_before(HYBRID, within))
     assert "begun 3,601 s ago" in gate.evidence
     assert gate.evidence.endswith("that is older than 3,600 s")
-    assert closed(gates_before(HYBRID, replace(within, validated_within=3_602.0))) == []
+    assert closed(gates_before(HYBRID, replace(within, terms=Terms(TIMES, validated_within=3_602.0)))) == []
     assert closed(gates_before(SHADOW, within)) == []
 
 

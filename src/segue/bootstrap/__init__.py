@@ -25,6 +25,7 @@ from segue.bootstrap import journaling
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
+from segue.migration import Terms
 from segue.model import Budget, CarriedProperty, Counts, Depth, EventKind, FenceTimes, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
 from segue.phases.discover import Proposal, discover
@@ -132,21 +133,15 @@ class ModeControl:
         node: The control node.
         marks: For the backlog.
         capture: The trigger, where one is noted as capturing.
-        times: The read fence's, as configured.
+        terms: What is configured about changes.
         prepare: Makes the constraints that a change relies on. Idempotent.
-        validated_within: How old a clean validation may be before `hybrid`, in seconds.
-        budget: What may go wrong in `shadow_milvus` before `hybrid`.
-        preflight_within: How old a passed preflight may be before `dual_write`, in seconds.
     """
 
     node: ControlNode
     marks: Marks
     capture: Capture | None
-    times: FenceTimes
+    terms: Terms
     prepare: Callable[[], None]
-    validated_within: float
-    budget: Budget
-    preflight_within: float
 
 
 @contextmanager
@@ -162,17 +157,24 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
 
     with open_neo4j(settings) as connection:
         trigger = TriggerCapture(connection, collection.name, source_spec(collection))
-        search = settings.search
         yield ModeControl(
             Neo4jControl(connection, collection.name),
             _marks(connection, collection),
             trigger if trigger.is_noted() else None,
-            FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
+            terms(settings),
             partial(prepare, connection),
-            settings.validation.max_age_seconds,
-            budget(settings),
-            settings.preflight.max_age_seconds,
         )
+
+
+def terms(settings: Settings) -> Terms:
+    """Return what is configured about changes of the mode."""
+    search = settings.search
+    return Terms(
+        times=FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds),
+        preflight_within=settings.preflight.max_age_seconds,
+        validated_within=settings.validation.max_age_seconds,
+        budget=budget(settings),
+    )
 
 
 def budget(settings: Settings) -> Budget:

@@ -15,7 +15,7 @@ from segue import bootstrap
 from segue.config import CollectionSettings, Settings
 from segue.errors import DataError, RetryableError, SegueError
 from segue.migration import following
-from segue.model import FenceTimes, Sample, Samples
+from segue.model import Sample, Samples
 from segue.phases.cutover import look
 from segue.seen import Seen, SinkSeen
 from segue.state.sqlite_look import newest_copy
@@ -95,9 +95,6 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
         control = found.get("control")
         onward = following(control.mode) if control else None
         if control is not None and onward is not None:
-            search = settings.search
-            times = FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds)
-            within = settings.validation.max_age_seconds
             asked = partial(
                 look,
                 node,
@@ -105,9 +102,7 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
                 marks,
                 onward,
                 collection=collection.name,
-                times=times,
-                validated_within=within,
-                budget=bootstrap.budget(settings),
+                terms=bootstrap.terms(settings),
             )
             found |= {"onward": onward, "gates": _tried(asked, unreachable) or ()}
 

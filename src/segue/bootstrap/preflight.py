@@ -115,9 +115,7 @@ def _room(settings: Settings, chosen: Sequence[CollectionSettings], machine: Mac
         quick = {"most_connect_seconds": CONNECT_SECONDS, "retry_seconds": CONNECT_SECONDS}
         neo4j = opened.enter_context(bootstrap.open_neo4j(settings, **quick))
         milvus = _Once(lambda: opened.enter_context(bootstrap.open_milvus(settings)))
-        token = settings.milvus.token.get_secret_value() if settings.milvus.token else ""
-        user = token.partition(":")[0] if ":" in token else ""
-        source, sink = Neo4jPreflight(neo4j), MilvusPreflight(settings.milvus.uri, user=user, opened=milvus)
+        source, sink = Neo4jPreflight(neo4j), MilvusPreflight(settings.milvus.uri, milvus)
         agents = _agents(settings, opened)
         servers: dict[Store, Server] = {Store.NEO4J: source, Store.MILVUS: sink, **agents}
         limits = _limits(settings)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from segue import bootstrap
 from segue.config import CollectionSettings, ConfigMapSettings, EnvFileSettings, Settings
-from segue.model import FenceTimes
 from segue.phases import cleanup
 from segue.phases.rollback import Deployment, Room
 from segue.ports import ControlNode, Physicals, Rollout
@@ -41,8 +40,7 @@ def open_rooms(
     from segue.stores.neo4j_returning import Neo4jReadiness  # noqa: PLC0415
     from segue.stores.neo4j_search import Neo4jNearest  # noqa: PLC0415
 
-    search = settings.search
-    times = FenceTimes(search.visible_seconds, search.fence_seconds, search.slack_seconds)
+    times = bootstrap.terms(settings).times
     with bootstrap.open_neo4j(settings, most_connect_seconds=RETRY_SECONDS, retry_seconds=RETRY_SECONDS) as connection:
         rollout = open_rollout(settings, wait)
         others = [Neo4jControl(connection, one.name) for one in settings.collections if one not in chosen]

@@ -112,11 +112,8 @@ def _change(
         control.marks,
         wanted,
         collection=one.name,
-        times=control.times,
+        terms=control.terms,
         overrides=overrides,
-        validated_within=control.validated_within,
-        budget=control.budget,
-        preflight_within=control.preflight_within,
     )
     if dry_run:
         return None
@@ -127,14 +124,11 @@ def _change(
         control.marks,
         wanted,
         collection=one.name,
-        times=control.times,
+        terms=control.terms,
         overrides=overrides,
         patience=Patience(wait_secs, stop.wait, time.monotonic),
         watch=Watch(one.name, log_format),
         capture=control.capture,
-        validated_within=control.validated_within,
-        budget=control.budget,
-        preflight_within=control.preflight_within,
     )
 
 
@@ -236,10 +230,7 @@ def _gates(name: str, room: ModeControl, control: Control, onward: StorageMode) 
         room.marks,
         onward,
         collection=name,
-        times=room.times,
-        validated_within=room.validated_within,
-        budget=room.budget,
-        preflight_within=room.preflight_within,
+        terms=room.terms,
     )
 
 

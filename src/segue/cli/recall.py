@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from segue.cli.output import Listing
-from segue.phases.search_check import Asked, Outcome, Recall
+from segue.model import Asked, Recall
+from segue.phases.search_check import Outcome
 
 
 def facts(outcome: Outcome) -> list[tuple[str, str]]:

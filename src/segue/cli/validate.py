@@ -164,8 +164,8 @@ def validate(
 
 
 def _of_agents(settings: Settings, wish: Wish, stop: Stop) -> tuple[Result, SegueError | None]:
-    if wish.depth is Depth.QUICK or wish.delete_orphans:
-        message = "--quick and --delete-orphans are not for agent state"
+    if wish.depth is Depth.QUICK or wish.delete_orphans or wish.search is not None:
+        message = "--quick, --delete-orphans and --search are not for agent state"
         hint = 'Compare it with --full or --sample-size; rows go where a mapping says deletions = "mirror", with --fix.'
         raise ConfigError(message, hint=hint)
     sample_keys = None if wish.depth is Depth.FULL else wish.sample_size

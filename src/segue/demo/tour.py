@@ -172,6 +172,7 @@ class Tour:
 
     def _copy(self, traffic: Traffic) -> None:
         self._console.rule("[bold]4  Every change is marked, then everything is copied")
+        self._shell.run_briefly("preflight", LINES)
         self._shell.run("capture install")
         self._shell.run_briefly("mode set dual_write", LINES)
         self._shell.run("migrate-embeddings")

@@ -20,7 +20,7 @@ from segue.model.agent_state import (
     parse_pattern,
     part_names,
 )
-from segue.model.comparing import DIGESTS, Depth, Difference, Kind, Tally
+from segue.model.comparing import DIGESTS, Asked, Depth, Difference, Kind, Poor, Recall, Tally
 from segue.model.items import (
     CarriedProperty,
     Counts,
@@ -76,6 +76,7 @@ __all__ = [
     "AgentRecord",
     "AgentRow",
     "AgentTable",
+    "Asked",
     "Budget",
     "CarriedProperty",
     "ColumnSource",
@@ -109,11 +110,13 @@ __all__ = [
     "Operator",
     "Origin",
     "Page",
+    "Poor",
     "Preflighted",
     "PropertyType",
     "Quarantined",
     "Range",
     "Reason",
+    "Recall",
     "RedisType",
     "RedisWrite",
     "Rows",

@@ -1,7 +1,8 @@
-"""What comparing both sides comes to: differences, and the sums over them. Knows no store and no rule of comparing."""
+"""What comparing both sides comes to: differences and the sums over them, and what both find. Knows no store and no rule."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -108,3 +109,60 @@ class Tally:
     def differing(self) -> int:
         """Keys that are not equal."""
         return self.mismatched + self.missing + self.orphaned
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How one store answered one set of questions.
+
+    Attributes:
+        judged: Questions with a verdict.
+        mean: The mean share of the truly nearest that it found; 1 where there was nothing to find.
+        least: The smallest of these shares.
+        bound: What the mean over all such questions is at least, with 95 % confidence.
+        score_error: The largest difference of a hit's score from the exact one.
+        median_seconds, late_seconds: How long an answer took: half of them less, 95 of 100 less.
+    """
+
+    judged: int
+    mean: float
+    least: float
+    bound: float
+    score_error: float
+    median_seconds: float
+    late_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Poor:
+    """A question of which Milvus missed something.
+
+    Attributes:
+        question: Whose vector it was.
+        recall: The share it found.
+        missed: Keys it should have found.
+    """
+
+    question: str
+    recall: float
+    missed: Sequence[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of all questions under one filter, or under none.
+
+    Attributes:
+        form: The filter as the application writes it; empty for none.
+        neo4j, milvus: How each side answered.
+        unjudged: Questions that Milvus got no verdict on, because everything it found was being changed.
+        empty: Questions to which there was nothing to find.
+        poor: Those that Milvus answered worst, where it missed anything.
+    """
+
+    form: str
+    neo4j: Recall
+    milvus: Recall
+    unjudged: int
+    empty: int
+    poor: Sequence[Poor]

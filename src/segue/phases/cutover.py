@@ -7,22 +7,21 @@ ports only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from segue.errors import BarrierNotReached, ConfigError, FatalError, Interrupted, ModeRefused, RetryableError, SegueError
 from segue.migration import (
-    PREFLIGHT_WITHIN_SECONDS,
-    VALIDATED_WITHIN_SECONDS,
     GateSeen,
     Standing,
+    Terms,
     closed,
     gate_names,
     gates_before,
     highest,
     reachable,
 )
-from segue.model import Budget, Control, FenceTimes, Instance, StorageMode
+from segue.model import Control, Instance, StorageMode
 from segue.ports import Capture, ControlNode, Marks, Rollout, RolloutWatch
 
 POLL_SECONDS = 0.25
@@ -122,16 +121,11 @@ def look(
     wanted: StorageMode,
     *,
     collection: str,
-    times: FenceTimes,
-    validated_within: float = VALIDATED_WITHIN_SECONDS,
-    budget: Budget = Budget(),  # noqa: B008  # frozen
-    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
+    terms: Terms,
 ) -> list[GateSeen]:
     """Return the gates before a mode as they are now, with the control node as it was read."""
-    kept = control.times if wanted.reads_milvus else times
-    observed = control_node.observed()
-    standing = Standing(collection, control, marks.backlog(), kept, validated_within, observed, budget, preflight_within)
-    return gates_before(wanted, standing)
+    kept = replace(terms, times=control.times) if wanted.reads_milvus else terms
+    return gates_before(wanted, Standing(collection, control, marks.backlog(), control_node.observed(), kept))
 
 
 def examine(
@@ -140,11 +134,8 @@ def examine(
     wanted: StorageMode,
     *,
     collection: str,
-    times: FenceTimes,
+    terms: Terms,
     overrides: Overrides,
-    validated_within: float = VALIDATED_WITHIN_SECONDS,
-    budget: Budget = Budget(),  # noqa: B008  # frozen
-    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> tuple[Control, list[GateSeen]]:
     """Return the control node, and the gates before a mode that are closed but overridden. Changes nothing.
 
@@ -165,10 +156,7 @@ def examine(
         marks,
         wanted,
         collection=collection,
-        times=times,
-        validated_within=validated_within,
-        budget=budget,
-        preflight_within=preflight_within,
+        terms=terms,
     )
     shut = closed(gates, overrides.gates)
     if shut:
@@ -185,14 +173,11 @@ def change_mode(
     wanted: StorageMode,
     *,
     collection: str,
-    times: FenceTimes,
+    terms: Terms,
     overrides: Overrides,
     patience: Patience,
     watch: Watch,
     capture: Capture | None = None,
-    validated_within: float = VALIDATED_WITHIN_SECONDS,
-    budget: Budget = Budget(),  # noqa: B008  # frozen
-    preflight_within: float = PREFLIGHT_WITHIN_SECONDS,
 ) -> Changed:
     """Change a collection's mode and wait until everybody acts by it.
 
@@ -203,7 +188,8 @@ def change_mode(
        on leaves a mark, which is noted. Where a trigger captures, its proof is asked instead.
 
     Idempotent: asked for the mode that it has already, it completes what an earlier call left (3 and 4). `patience` is for 3
-    and 4 together; `times` take effect as `ControlNode.change` says; `capture` is the trigger, None where none captures.
+    and 4 together; the times of `terms` take effect as `ControlNode.change` says; `capture` is the trigger, None where none
+    captures.
 
     Raises:
         ModeRefused: Nothing is changed; or somebody else changed the mode meanwhile, and it is as they said.
@@ -216,18 +202,15 @@ def change_mode(
         marks,
         wanted,
         collection=collection,
-        times=times,
+        terms=terms,
         overrides=overrides,
-        validated_within=validated_within,
-        budget=budget,
-        preflight_within=preflight_within,
     )
     before = control.mode
     if wanted is not before:
         changed = control_node.change(
             control.epoch,
             wanted,
-            times=times,
+            times=terms.times,
             reason=_in_words(overridden, overrides.reason),
             overridden=[gate.name for gate in overridden],
         )

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segue.errors import ConfigError, Interrupted, ModeRefused
-from segue.model import Control, Encoded, EventKind, Filter, Hit, Key, Layout, Page, Range, Searched, SourceSpec
+from segue.model import (
+    Asked,
+    Control,
+    Encoded,
+    EventKind,
+    Filter,
+    Key,
+    Layout,
+    Page,
+    Poor,
+    Range,
+    Recall,
+    Searched,
+    SourceSpec,
+)
 from segue.pipelines.confidence import least_mean
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.filters import matches
+from segue.pipelines.recall import Answer, TrulyNearest, judged
 from segue.pipelines.scores import exact_scores, exact_scores_of_all
 from segue.pipelines.values import plain_properties
 from segue.ports import Candidates, ControlNode, Journal, Marks, Nearest, Source, SourceSide, Standing, Vector
@@ -32,9 +46,6 @@ BLOCK_BYTES = 4 << 20
 
 SPARE = 20
 """How many more of the truly nearest than wanted are kept, to stand in for those that are left out."""
-
-TIE = 1e-6
-"""Scores this near to each other are equal: the stores reckon in float32."""
 
 TRIES = 3
 """How often a question is asked when looking at its keys took too long."""
@@ -139,63 +150,6 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
-    """How one store answered one set of questions.
-
-    Attributes:
-        judged: Questions with a verdict.
-        mean: The mean share of the truly nearest that it found; 1 where there was nothing to find.
-        least: The smallest of these shares.
-        bound: What the mean over all such questions is at least, with 95 % confidence.
-        score_error: The largest difference of a hit's score from the exact one.
-        median_seconds, late_seconds: How long an answer took: half of them less, 95 of 100 less.
-    """
-
-    judged: int
-    mean: float
-    least: float
-    bound: float
-    score_error: float
-    median_seconds: float
-    late_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Poor:
-    """A question of which Milvus missed something.
-
-    Attributes:
-        question: Whose vector it was.
-        recall: The share it found.
-        missed: Keys it should have found.
-    """
-
-    question: str
-    recall: float
-    missed: Sequence[Key]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What came of all questions under one filter, or under none.
-
-    Attributes:
-        form: The filter as the application writes it; empty for none.
-        neo4j, milvus: How each side answered.
-        unjudged: Questions that Milvus got no verdict on, because everything it found was being changed.
-        empty: Questions to which there was nothing to find.
-        poor: Those that Milvus answered worst, where it missed anything.
-    """
-
-    form: str
-    neo4j: Recall
-    milvus: Recall
-    unjudged: int
-    empty: int
-    poor: Sequence[Poor]
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a check came to.
 
@@ -237,45 +191,6 @@ class Outcome:
         return self.enough and all(one.unjudged <= MOST_UNJUDGED * self.questions for one in self.asked)
 
 
-class _Nearest:
-    """The truly nearest known by now, of every question."""
-
-    def __init__(self, questions: int, most: int) -> None:
-        self._most = most
-        self._scores = np.full((questions, most), -np.inf)
-        self._keys = np.full((questions, most), None, dtype=object)
-
-    def take(self, keys: Sequence[Key], scores: NDArray[np.float64]) -> None:
-        """Take in more items with their scores, of shape (questions, keys)."""
-        scores = np.concatenate([self._scores, scores], axis=1)
-        named = np.empty(len(keys), dtype=object)
-        named[:] = keys
-        known = np.concatenate([self._keys, np.broadcast_to(named, (len(self._keys), len(keys)))], axis=1)
-        best = np.argpartition(-scores, self._most - 1, axis=1)[:, : self._most]
-        self._scores, self._keys = np.take_along_axis(scores, best, axis=1), np.take_along_axis(known, best, axis=1)
-
-    def of(self, question: int) -> list[Key]:
-        """Return the keys nearest to a question, in no order."""
-        return [key for key in self._keys[question].tolist() if key is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What one store said, as far as it can be judged.
-
-    Attributes:
-        right: How many of the truly nearest it found.
-        wanted: How many it should have found.
-        missed: Keys it should have found.
-        score_error: The largest difference of a score.
-    """
-
-    right: int = 0
-    wanted: int = 0
-    missed: Sequence[Key] = ()
-    score_error: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class _Looked:
     """Both stores' answers to one question.
@@ -286,8 +201,8 @@ class _Looked:
         moves: Whether any key near it was being changed.
     """
 
-    neo4j: _Answer
-    milvus: _Answer
+    neo4j: Answer
+    milvus: Answer
     neo4j_seconds: float
     milvus_seconds: float
     moves: bool
@@ -301,7 +216,7 @@ class _Told:
     seconds: list[float] = field(default_factory=list)
     score_error: float = 0.0
 
-    def add(self, answer: _Answer, seconds: float) -> None:
+    def add(self, answer: Answer, seconds: float) -> None:
         self.seconds.append(seconds)
         self.score_error = max(self.score_error, answer.score_error)
         if answer.wanted:
@@ -447,10 +362,10 @@ class SearchCheck:
         fit = [key for key in dict.fromkeys(keys) if key in places][:wanted]
         return [Question(str(key), rows.vectors[places[key]].copy()) for key in fit]
 
-    def _truth(self, questions: Sequence[Question], narrowed: Sequence[Narrowed]) -> tuple[list[_Nearest], int]:
+    def _truth(self, questions: Sequence[Question], narrowed: Sequence[Narrowed]) -> tuple[list[TrulyNearest], int]:
         """Return the truly nearest of each question under each filter, and how many items were scored."""
         asked = np.stack([question.vector for question in questions])
-        nearest = [_Nearest(len(questions), self._job.k + SPARE) for _ in narrowed]
+        nearest = [TrulyNearest(len(questions), self._job.k + SPARE) for _ in narrowed]
         scored = 0
         for page in self._blocks():
             encoded = self._codec.encode(page)
@@ -500,7 +415,7 @@ class SearchCheck:
 
     # --- asking
 
-    def _ask(self, questions: Sequence[Question], narrowed: Narrowed, nearest: _Nearest, control: Control) -> Asked:
+    def _ask(self, questions: Sequence[Question], narrowed: Narrowed, nearest: TrulyNearest, control: Control) -> Asked:
         neo4j, milvus = _Told(), _Told()
         poor: list[Poor] = []
         unjudged = empty = 0
@@ -555,8 +470,8 @@ class SearchCheck:
         scores = self._scores(question, narrowed, page, encoded)
         truth = {key: score for key, score in scores.items() if key not in left_out}
         return _Looked(
-            _judged(ours, truth, left_out, job.k),
-            _judged(theirs, truth, left_out, job.k),
+            judged(ours, truth, left_out, job.k),
+            judged(theirs, truth, left_out, job.k),
             between - began,
             ended - between,
             bool(moving),
@@ -573,20 +488,6 @@ class SearchCheck:
             for key, score, values in zip(encoded.rows.keys, scores, properties, strict=True)
             if matches(narrowed.conditions, values)
         }
-
-
-def _judged(hits: Sequence[Hit], truth: Mapping[Key, float], left_out: Collection[Key], k: int) -> _Answer:
-    """Hold one store's hits against the truth; keys that are left out take their places with them."""
-    kept = [hit for hit in hits if hit.key not in left_out]
-    wanted = min(k - (len(hits) - len(kept)), len(truth))
-    errors = [abs(hit.score - truth[hit.key]) for hit in kept if hit.key in truth]
-    if wanted <= 0:
-        return _Answer(score_error=max(errors, default=0.0))
-    last = sorted(truth.values(), reverse=True)[wanted - 1]
-    right = sum(truth.get(hit.key, -np.inf) >= last - TIE for hit in kept)
-    found = {hit.key for hit in kept}
-    missed = [key for key in sorted(truth, key=truth.__getitem__, reverse=True)[:wanted] if key not in found]
-    return _Answer(min(right, wanted), wanted, missed, max(errors, default=0.0))
 
 
 def _moves(key: Key, before: Mapping[Key, Standing], after: Mapping[Key, Standing]) -> bool:

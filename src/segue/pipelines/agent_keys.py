@@ -20,10 +20,14 @@ class KeyPattern:
         self.text = text
         self._pieces = parse_pattern(text)
         self.prefix = self._pieces[0][0]
+        # The commonest pattern of members, `{action}`, needs no expression.
+        self._only = self._pieces[0][1] if len(self._pieces) == 1 and not self.prefix else None
         self._expression = re.compile(_expression(self._pieces), re.DOTALL)
 
     def match(self, key: str) -> dict[str, str] | None:
         """Return the parts of a key, None where the pattern does not fit."""
+        if self._only is not None and key:
+            return {self._only: key}
         found = self._expression.fullmatch(key)
         return found.groupdict() if found else None
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -37,8 +36,10 @@ from segue.model import (
     Reason,
     RedisType,
     RedisWrite,
+    part_names,
 )
 from segue.pipelines.agent_keys import KeyPattern
+from segue.pipelines.agent_quick import QuickDocument, QuickFields, Values
 from segue.pipelines.agent_values import (
     Raw,
     UnfitError,
@@ -58,20 +59,12 @@ from segue.ports import ReadPiece
 AGENT_CODEC_VERSION = 1
 """Goes into every content hash; a change here writes every row anew."""
 
-Values = tuple[str | bytes | float | bool | None, ...]
-
 
 @dataclass(slots=True)
 class Occurrences:
-    """Which of its equals an element of a list is; one for each reading of a list, from its first piece to its last."""
+    """How many elements of each content came before; one for each reading of a list, from its first piece to its last."""
 
-    _seen: dict[bytes, int] = field(default_factory=dict)
-
-    def next(self, digest: bytes) -> int:
-        """Return how many elements of that content came before in this reading."""
-        place = self._seen.get(digest, 0)
-        self._seen[digest] = place + 1
-        return place
+    counts: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -110,9 +103,14 @@ class AgentCodec:
             {source.argument.encode() for source in mapping.columns.values() if source.origin is Origin.FIELD}
             | ({mapping.document.encode()} if mapping.document else set())
         )
+        self._takes_all = mapping.document is None and any(one.origin is Origin.VALUE for one in mapping.columns.values())
         described = orjson.dumps([AGENT_CODEC_VERSION, asdict(mapping)], option=orjson.OPT_SORT_KEYS)
         self._seed = xxhash.xxh3_64_intdigest(described)
-        self._quick = _Quick.of(self._columns) if self._is_plain_json() else None
+        names = part_names(mapping.member) if mapping.member else []
+        fits = not self._steps and mapping.document is None and QuickFields.fits(self._columns, mapping.encoding)
+        is_hash = mapping.type in {RedisType.HASH, RedisType.STREAM}
+        self._quick = QuickDocument(self._columns) if self._is_plain_json() else None
+        self._quick_fields = QuickFields(self._columns, frozenset(names), mapping.encoding) if fits and is_hash else None
 
     def decode(self, read: ReadPiece, into: Decoded, seen: Occurrences) -> None:
         """Make rows of a key's elements, or quarantine them.
@@ -140,13 +138,13 @@ class AgentCodec:
         make = _MAKERS[self.mapping.type] if not self._steps else AgentCodec._ends
         prefix = b"%d\0%b\0" % (read.db, read.key)
         kind, db, observed, expires = self.mapping.kind, read.db, read.observed_at, read.expires_at
-        natural, rows = xxhash.xxh3_128_digest, into.rows
+        natural, rows, new = xxhash.xxh3_128_digest, into.rows, tuple.__new__
         for name, identity, content, values in make(self, read, parts, seen):
             if isinstance(values, UnfitError):
                 into.quarantined.append(Quarantined(name, key, values.reason, values.detail))
                 continue
-            natural_key = natural(prefix + identity)
-            rows.append(AgentRow(kind, db, key, name, natural_key, content, observed, expires, values))
+            # The named tuple's own constructor takes twice as long.
+            rows.append(new(AgentRow, (kind, db, key, name, natural(prefix + identity), content, observed, expires, values)))
 
     def encode(self, record: AgentRecord) -> RedisWrite:
         """Return what a record is in Redis under this mapping. Decoding it again gives the same record.
@@ -190,13 +188,21 @@ class AgentCodec:
 
     def _whole(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
+        template = self._quick.template(parts) if self._quick is not None else None
         for value in read.elements:
-            yield "", b"", self._hash(value), self._value_row(parts, value)
+            yield "", b"", self._hash(value), self._value_row(parts, template, value)
 
     def _list(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+        template = self._quick.template(parts) if self._quick is not None else None
+        digest_of, counts = xxhash.xxh3_128_digest, seen.counts
         for value in read.elements:
-            name, identity = _among_equals(value, seen)
-            yield name, identity, self._hash(value), self._value_row(parts, value)
+            digest = digest_of(value)
+            place = counts.get(digest, 0)
+            counts[digest] = place + 1
+            row = self._value_row(parts, template, value)
+            # Its name is only for people, and long; what is in PostgreSQL is named by its natural key.
+            name = f"{digest.hex()}#{place}" if isinstance(row, UnfitError) else ""
+            yield name, digest + (place.to_bytes(4, "little") if place else _FIRST), digest_of(value, self._seed), row
 
     def _set(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
@@ -212,20 +218,25 @@ class AgentCodec:
 
     def _hash_rows(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
+        template = self._quick_fields.template(parts) if self._quick_fields is not None else None
         for flat in read.elements:
             held = zip(flat[::2], flat[1::2], strict=True)
             if not self.mapping.is_per_field:
                 fields = dict(held)
-                yield "", b"", self._hash(self._content(fields)), self._fields_row(parts, fields, "")
+                yield "", b"", self._hash(self._content(fields)), self._fields_row(parts, template, fields, "")
                 continue
             for name, value in held:
-                yield _shown(name), b"f" + name, self._hash(value), self._member_row(parts, name, _Element(value))
+                row = self._quick_member(template, name, value) or self._member_row(parts, name, _Element(value))
+                yield _shown(name), b"f" + name, self._hash(value), row
 
     def _stream(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         del seen
+        quick = self._quick if self.mapping.document is not None else self._quick_fields
+        template = quick.template(parts) if quick is not None else None
         for id_, flat in read.elements:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            yield id_.decode(), b"i" + id_, self._hash(self._content(fields)), self._fields_row(parts, fields, id_.decode())
+            name = id_.decode()
+            yield name, b"i" + id_, self._hash(self._content(fields)), self._fields_row(parts, template, fields, name)
 
     def _ends(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
         for value in read.elements:
@@ -247,12 +258,23 @@ class AgentCodec:
 
     # Values of a row, by the way of the element.
 
-    def _value_row(self, parts: Mapping[str, str], value: bytes) -> Values | UnfitError:
-        if self._quick is not None:
-            quick = self._quick.values(parts, value)
+    def _value_row(self, parts: Mapping[str, str], template: list[Any] | None, value: bytes) -> Values | UnfitError:
+        if template is not None and self._quick is not None:
+            quick = self._quick.values(template, value)
             if quick is not None:
                 return quick
         return self._row(parts, _Element(value))
+
+    def _quick_member(self, template: list[Any] | None, name: bytes, value: bytes) -> Values | None:
+        if template is None or self._quick_fields is None:
+            return None
+        parts: Mapping[str, str] | None = {}
+        if self._member is not None:
+            try:
+                parts = self._member.match(name.decode())
+            except UnicodeDecodeError:
+                return None
+        return None if parts is None else self._quick_fields.of_value(template, value, parts)
 
     def _member_row(self, parts: Mapping[str, str], member: bytes, element: _Element) -> Values | UnfitError:
         if self._member is not None:
@@ -265,18 +287,21 @@ class AgentCodec:
             parts = {**parts, **more}
         return self._row(parts, element)
 
-    def _fields_row(self, parts: Mapping[str, str], fields: Mapping[bytes, bytes], stream_id: str) -> Values | UnfitError:
+    def _fields_row(
+        self, parts: Mapping[str, str], template: list[Any] | None, fields: Mapping[bytes, bytes], stream_id: str
+    ) -> Values | UnfitError:
         document = self.mapping.document
+        quick: Values | None = None
         if document is None:
-            return self._row(parts, _Element(fields=fields, stream_id=stream_id))
+            if template is not None and self._quick_fields is not None:
+                quick = self._quick_fields.of_fields(template, fields)
+            return quick or self._row(parts, _Element(fields=fields, stream_id=stream_id))
         value = fields.get(document.encode())
         if value is None:
             return UnfitError(Reason.VALUE_MISSING, f"no field {document!r}")
-        if self._quick is not None and not stream_id:
-            quick = self._quick.values(parts, value)
-            if quick is not None:
-                return quick
-        return self._row(parts, _Element(value, fields=fields, stream_id=stream_id))
+        if template is not None and self._quick is not None:
+            quick = self._quick.values(template, value)
+        return quick or self._row(parts, _Element(value, fields=fields, stream_id=stream_id))
 
     def _row(self, parts: Mapping[str, str], element: _Element) -> Values | UnfitError:
         """Return a row's values, the way that says exactly what does not fit."""
@@ -348,19 +373,18 @@ class AgentCodec:
             return False
         used = list(mapping.columns.values())
         plain = all(one.origin in {Origin.PART, Origin.CONST, Origin.JSON} for one in used)
-        return plain and all(_is_member(one.argument) for one in used if one.origin is Origin.JSON)
+        members = [one for one in used if one.origin is Origin.JSON]
+        opaque = any(column.type is ColumnType.BYTES for column, source in self._columns if source is not None)
+        return plain and bool(members) and not opaque and all(_is_member(one.argument) for one in members)
 
     def _hash(self, content: bytes) -> bytes:
         return xxhash.xxh3_128_digest(content, self._seed)
 
     def _content(self, fields: Mapping[bytes, bytes]) -> bytes:
         """Return what of the fields matters; their order in Redis does not."""
-        names = self._fields if self._fields and not self._takes_all() else sorted(fields)
-        held = [(name, fields[name]) for name in names if name in fields]
-        return b"".join(b"%d:%b%d:%b" % (len(name), name, len(value), value) for name, value in held)
-
-    def _takes_all(self) -> bool:
-        return self.mapping.document is None and any(one.origin is Origin.VALUE for one in self.mapping.columns.values())
+        if self._takes_all:
+            return msgspec.msgpack.encode(sorted(fields.items()))
+        return msgspec.msgpack.encode([fields.get(name) for name in self._fields])
 
     # Back into Redis.
 
@@ -423,74 +447,8 @@ _MAKERS: Mapping[RedisType, _Maker] = {
     RedisType.STREAM: AgentCodec._stream,  # noqa: SLF001
 }
 
+_FIRST = bytes(4)
 _WRITTEN = {Origin.PART, Origin.JSON, Origin.FIELD, Origin.VALUE, Origin.SCORE, Origin.CONST}
-
-
-class _Quick:
-    """Rows of plain JSON objects in one decoding, without an object for what stays JSON; gives up on whatever is unusual."""
-
-    def __init__(self, columns: Sequence[tuple[AgentColumn, ColumnSource | None]], decoder: Any, names: list[str]) -> None:
-        self._columns = columns
-        self._decode = decoder.decode
-        self._get = attrgetter(*names)
-        self._single = len(names) == 1
-        self._steps = [
-            (column, source, place if source is not None and source.origin is Origin.JSON else None)
-            for place, (column, source) in enumerate(columns)
-        ]
-
-    @staticmethod
-    def of(columns: Sequence[tuple[AgentColumn, ColumnSource | None]]) -> _Quick | None:
-        """Return the quick way of these columns, None where none of them comes from the document."""
-        members: list[Any] = []
-        names = []
-        for place, (column, source) in enumerate(columns):
-            if source is not None and source.origin is Origin.JSON:
-                member = _unescaped(source.argument[1:])
-                names.append(f"c{place}")
-                members.append((f"c{place}", _QUICK_TYPES[column.type], msgspec.field(name=member, default=None)))
-        if not names or any(column.type is ColumnType.BYTES for column, source in columns if source is not None):
-            return None
-        return _Quick(columns, msgspec.json.Decoder(msgspec.defstruct("Document", members, gc=False)), names)
-
-    def values(self, parts: Mapping[str, str], value: bytes) -> Values | None:
-        """Return a row's values; None where the careful way must say what they are, or why there are none."""
-        try:
-            document = self._decode(value)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return None
-        members = self._get(document)
-        held = iter((members,) if self._single else members)
-        values: list[Any] = []
-        try:
-            for column, source, place in self._steps:
-                if place is None:
-                    values.append(None if source is None else column_value(column, _told(source, parts), Encoding.JSON))
-                    continue
-                found = next(held)
-                if found is not None and column.type is not ColumnType.FLOAT:
-                    found = column_value(column, found, Encoding.JSON)
-                if found is None and source is not None and not source.optional:
-                    return None
-                values.append(found)
-        except UnfitError:
-            return None
-        return tuple(values)
-
-
-_QUICK_TYPES: Mapping[ColumnType, Any] = {
-    ColumnType.TEXT: str | int | float | bool | None,
-    ColumnType.JSONB: msgspec.Raw,
-    ColumnType.FLOAT: float | None,
-    ColumnType.BIGINT: int | None,
-    ColumnType.BOOLEAN: bool | None,
-    ColumnType.TIME: str | int | float | None,
-    ColumnType.BYTES: msgspec.Raw,
-}
-
-
-def _told(source: ColumnSource, parts: Mapping[str, str]) -> str:
-    return parts[source.argument] if source.origin is Origin.PART else source.argument
 
 
 def _walk(
@@ -574,7 +532,8 @@ def _unescaped(step: str) -> str:
 
 def _among_equals(value: bytes, seen: Occurrences) -> tuple[str, bytes]:
     digest = xxhash.xxh3_128_digest(value)
-    place = seen.next(digest)
+    place = seen.counts.get(digest, 0)
+    seen.counts[digest] = place + 1
     return f"{digest.hex()}#{place}", digest + place.to_bytes(4, "little")
 
 

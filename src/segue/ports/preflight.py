@@ -182,11 +182,8 @@ class SinkServer(Server, Protocol):
         """Return "loaded", "loading" or "not loaded" for a collection or an alias; None where there is none."""
         ...
 
-    def privileges(self, collection: str) -> frozenset[str] | None:
-        """Return the privileges that the account has on a collection or on all.
-
-        None where everything is allowed, or nobody can tell: no access control, an administrator, roles that cannot be read.
-        """
+    def missing(self) -> list[str]:
+        """Return the privileges, in its own words, that the account lacks for what a migration does; changes nothing."""
         ...
 
 

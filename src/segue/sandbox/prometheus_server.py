@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class PrometheusServer:
 
     def query(self, endpoint: Endpoint) -> None:
         """Ask whether it is ready."""
-        urllib.request.urlopen(f"{endpoint.uri}/-/ready", timeout=5).close()  # noqa: S310  # our own loopback address
+        _call(f"{endpoint.uri}/-/ready")
 
 
 def scrape(endpoint: Endpoint, targets: Mapping[str, str]) -> None:
@@ -94,12 +95,21 @@ def evaluate(endpoint: Endpoint, rules: str) -> None:
         FatalError: It refuses them.
     """
     _replace(endpoint.home / "rules" / "sandbox.yml", rules)
-    request = urllib.request.Request(f"{endpoint.uri}/-/reload", method="POST")  # noqa: S310  # our own loopback address
     try:
-        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+        _call(f"{endpoint.uri}/-/reload", method="POST")
     except OSError as fault:
         message = f"Prometheus does not take the rules: {fault}"
         raise FatalError(message, hint=f"`promtool check rules FILE` and its log, {endpoint.log}, say why.") from fault
+
+
+def _call(url: str, method: str = "GET") -> None:
+    request = urllib.request.Request(url, method=method)  # noqa: S310  # our own loopback address
+    try:
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+    except urllib.error.HTTPError as refusal:
+        # It holds the connection.
+        refusal.close()
+        raise
 
 
 def _replace(path: Path, text: str) -> None:

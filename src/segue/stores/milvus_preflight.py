@@ -1,16 +1,16 @@
-"""Milvus as a preflight asks it: version, clock, health, nodes, roles. Reads only; connects when it is first asked."""
+"""Milvus as a preflight asks it: version, clock, health, nodes, privileges. Changes nothing; connects when first asked."""
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 from pymilvus.client.types import LoadState
-from pymilvus.grpc_gen import milvus_pb2
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from segue.errors import DataError, SegueError
 from segue.ports import About, Health, Node, Transport
@@ -20,7 +20,6 @@ from segue.stores.milvus_connection import MilvusConnection
 _LOGICAL_BITS = 18
 """A timestamp of Milvus is milliseconds since 1970 and a counter of so many bits."""
 
-_EVERYTHING = ("admin",)
 _PART = re.compile(r"[a-z]+")
 
 
@@ -29,13 +28,11 @@ class MilvusPreflight:
 
     Args:
         uri: Its address.
-        user: Who connects; empty for nobody, or for who shows an API key.
         opened: Gives the connection, opened at the first call.
     """
 
-    def __init__(self, uri: str, *, user: str, opened: Callable[[], MilvusConnection]) -> None:
+    def __init__(self, uri: str, opened: Callable[[], MilvusConnection]) -> None:
         self._uri = uri
-        self._user = user
         self._opened = opened
 
     def connect(self) -> None:
@@ -95,28 +92,44 @@ class MilvusPreflight:
             state = connection.client.get_load_state(name, timeout=connection.timeout_seconds)["state"]
         return {LoadState.Loaded: "loaded", LoadState.Loading: "loading"}.get(state, "not loaded")
 
-    def privileges(self, collection: str) -> frozenset[str] | None:
-        """See `SinkServer`."""
-        if not self._user or self._user == "root" or self._opened().lite:
-            return None
-        client, seconds = self._opened().client, self._opened().timeout_seconds
-        held: set[str] = set()
+    def missing(self) -> list[str]:
+        """See `SinkServer`.
+
+        Each call names a collection that is not there: the server looks at the account first, then for the collection.
+        """
+        if self._opened().lite:
+            return []
+        nobody = f"segue_nobody_{uuid.uuid4().hex}"
+        return [privilege for privilege, (method, request) in _calls(nobody).items() if self._denies(method, request)]
+
+    def _denies(self, method: str, request: Any) -> bool:
         try:
-            with self._opened().translated():
-                roles = list(client.describe_user(self._user, timeout=seconds).get("roles") or [])
-                if any(role in _EVERYTHING for role in roles):
-                    return None
-                for role in {*roles, "public"}:
-                    # A role that nothing was granted to is an error in some versions.
-                    with suppress(SegueError):
-                        held |= _granted(client.describe_role(role, timeout=seconds), collection)
-        except DataError:
-            return None
-        return frozenset(held) if "*" not in held and "All" not in held else None
+            self._opened().ask(method, request)
+        except SegueError as refusal:
+            return "permission deny" in refusal.message.lower()
+        return False
 
 
-def _granted(described: dict[str, Any], collection: str) -> set[str]:
-    return {one["privilege"] for one in described.get("privileges") or [] if one["object_name"] in ("*", collection)}
+def _calls(name: str) -> dict[str, tuple[str, Any]]:
+    """Return a call for each privilege, on a collection of that name."""
+    return {
+        "CreateCollection": ("CreateCollection", milvus_pb2.CreateCollectionRequest(collection_name=name)),
+        "DropCollection": ("DropCollection", milvus_pb2.DropCollectionRequest(collection_name=name)),
+        "DescribeCollection": ("DescribeCollection", milvus_pb2.DescribeCollectionRequest(collection_name=name)),
+        "ShowCollections": ("ShowCollections", milvus_pb2.ShowCollectionsRequest()),
+        "CreateAlias": ("CreateAlias", milvus_pb2.CreateAliasRequest(collection_name=name, alias=f"{name}_alias")),
+        "DropAlias": ("DropAlias", milvus_pb2.DropAliasRequest(alias=f"{name}_alias")),
+        "CreateIndex": ("CreateIndex", milvus_pb2.CreateIndexRequest(collection_name=name, field_name="vector")),
+        "IndexDetail": ("DescribeIndex", milvus_pb2.DescribeIndexRequest(collection_name=name)),
+        "Load": ("LoadCollection", milvus_pb2.LoadCollectionRequest(collection_name=name)),
+        "GetLoadState": ("GetLoadState", milvus_pb2.GetLoadStateRequest(collection_name=name)),
+        "Flush": ("Flush", milvus_pb2.FlushRequest(collection_names=[name])),
+        "Upsert": ("Upsert", milvus_pb2.UpsertRequest(collection_name=name)),
+        "Insert": ("Insert", milvus_pb2.InsertRequest(collection_name=name)),
+        "Delete": ("Delete", milvus_pb2.DeleteRequest(collection_name=name, expr="id in []")),
+        "Query": ("Query", milvus_pb2.QueryRequest(collection_name=name, expr="id in []")),
+        "Search": ("Search", milvus_pb2.SearchRequest(collection_name=name, dsl_type=common_pb2.DslType.BoolExprV1)),
+    }
 
 
 def _node(infos: dict[str, Any]) -> Node:

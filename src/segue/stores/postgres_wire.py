@@ -24,7 +24,8 @@ _size = struct.Struct(">I").pack
 _float = struct.Struct(">Id").pack
 _whole = struct.Struct(">Iq").pack
 _json = struct.Struct(">IB").pack
-_head = struct.Struct(">HI16sI16sIiI").pack
+_head = struct.Struct(">HI16sI16s").pack
+_source = struct.Struct(">IiI").pack
 _TRUE, _FALSE = b"\0\0\0\1\1", b"\0\0\0\1\0"
 
 
@@ -34,13 +35,18 @@ def block(table: AgentTable, rows: Sequence[AgentRow]) -> bytes:
     fields = len(SOURCE_COLUMNS) + len(writers)
     pieces: list[bytes] = []
     add, extend = pieces.append, pieces.extend
-    for row in rows:
-        key, expires = row.key.encode(), row.expires_at
-        add(_head(fields, 16, row.natural_key, 16, row.content_hash, 4, row.db, len(key)))
-        add(key)
-        add(_whole(8, row.observed_at - _TO_2000))
-        add(_NULL if expires is None else _whole(8, expires - _TO_2000))
-        extend([_NULL if value is None else write(value) for write, value in zip(writers, row.values, strict=True)])
+    known: tuple[object, ...] = ()
+    origin = b""
+    for _, db, key, _, natural_key, content_hash, observed, expires, values in rows:
+        # Rows of one reading have this in common.
+        if known != (db, key, observed, expires):
+            known = (db, key, observed, expires)
+            encoded = key.encode()
+            ends = _NULL if expires is None else _whole(8, expires - _TO_2000)
+            origin = b"".join((_source(4, db, len(encoded)), encoded, _whole(8, observed - _TO_2000), ends))
+        add(_head(fields, 16, natural_key, 16, content_hash))
+        add(origin)
+        extend([_NULL if value is None else write(value) for write, value in zip(writers, values, strict=True)])
     return b"".join(pieces)
 
 
