@@ -27,7 +27,7 @@ import psycopg
 import redis
 
 from segue import sandbox
-from segue.bootstrap.agent_state import agent_codecs, agent_tables, postgres, redis_source
+from segue.bootstrap.agent_state import agent_codecs, agent_tables, few_collections, postgres, redis_source
 from segue.config import Settings, load
 from segue.model import RedisType
 from segue.phases.agent_copy import AgentCopy, AgentJob
@@ -149,10 +149,12 @@ def _segue(servers: dict[str, Endpoint], settings: Settings, tables: AgentTables
     del servers, rows
     source = redis_source(settings)
     job = AgentJob(agent_codecs(settings), [], (), settings.agentdb.rows_per_batch, "benchmark")
+    folder = TemporaryDirectory()
     tables.index = lambda: None  # type: ignore[method-assign]
 
     def work() -> int:
-        with TemporaryDirectory() as folder, SqliteAgentCopies(Path(folder) / "state.db") as state, closing(source):
+        records = Path(folder.name) / "state.db"
+        with folder, few_collections(), SqliteAgentCopies(records) as state, closing(source):
             outcome = AgentCopy(job, source, tables, _Silent(), threading.Event()).run(state)
             if outcome.counts.quarantined or not outcome.counts.migrated:
                 raise SystemExit(str(outcome))

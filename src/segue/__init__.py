@@ -9,30 +9,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segue.bootstrap.agent_library import connect_agents, connect_agents_async
     from segue.bootstrap.library import connect, connect_async
     from segue.errors import InvalidInput, RetryableError, SegueError, UnknownKey
-    from segue.model import Freshness, Hit, Item, StorageMode, StoreName
+    from segue.model import AgentBacklog, AgentMode, Experience, Freshness, Hit, Item, Policy, StorageMode, StoreName
     from segue.ports import Backlog
+    from segue.traffic.agent_store import AgentStateStore, AsyncAgentStateStore
     from segue.traffic.dual_write import AsyncDualWriteStore, DualWriteStore
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "segue.bootstrap.agent_library": ("connect_agents", "connect_agents_async"),
     "segue.bootstrap.library": ("connect", "connect_async"),
     "segue.errors": ("InvalidInput", "RetryableError", "SegueError", "UnknownKey"),
-    "segue.model": ("Freshness", "Hit", "Item", "StorageMode", "StoreName"),
+    "segue.model": (
+        "AgentBacklog",
+        "AgentMode",
+        "Experience",
+        "Freshness",
+        "Hit",
+        "Item",
+        "Policy",
+        "StorageMode",
+        "StoreName",
+    ),
     "segue.ports": ("Backlog",),
+    "segue.traffic.agent_store": ("AgentStateStore", "AsyncAgentStateStore"),
     "segue.traffic.dual_write": ("AsyncDualWriteStore", "DualWriteStore"),
 }
 
 __all__ = [
+    "AgentBacklog",
+    "AgentMode",
+    "AgentStateStore",
+    "AsyncAgentStateStore",
     "AsyncDualWriteStore",
     "Backlog",
     "DualWriteStore",
+    "Experience",
     "Freshness",
     "Hit",
     "InvalidInput",
     "Item",
+    "Policy",
     "RetryableError",
     "SegueError",
     "StorageMode",
@@ -40,6 +60,8 @@ __all__ = [
     "UnknownKey",
     "__version__",
     "connect",
+    "connect_agents",
+    "connect_agents_async",
     "connect_async",
 ]
 

@@ -194,7 +194,10 @@ class PostgresSettings(_Section):
 
 
 class AgentMappingSettings(_Section):
-    """One key pattern and what its keys become; see docs/agent-state.md."""
+    """One key pattern and what its keys become; see docs/agent-state.md.
+
+    `push`, `most`: for the library alone: at which end of a list new elements come in, and how many are kept; 0 keeps all.
+    """
 
     kind: AgentKind
     key: str
@@ -206,6 +209,8 @@ class AgentMappingSettings(_Section):
     document: str | None = None
     each: str | None = None
     deletions: Literal["keep", "mirror"] = "keep"
+    push: Literal["right", "left"] = "right"
+    most: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
@@ -237,12 +242,16 @@ class AgentdbSettings(_Section):
 
     `mappings`: the first one that fits a key counts. `ignore`: Redis globs of keys that are somebody else's.
     `partitions`: whether experiences are kept in a table a month. `rows_per_batch`: rows that are written in one transaction.
+    `shadow_rate`: the share of the library's reads that are compared in mode `shadow`. `validated_within_seconds`: how old a
+    clean comparison may be when the mode becomes `postgres`.
     """
 
     mappings: tuple[AgentMappingSettings, ...] = ()
     ignore: tuple[str, ...] = ()
     partitions: Literal["none", "monthly"] = "none"
     rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    validated_within_seconds: Annotated[float, Field(gt=0)] = 86_400.0
 
 
 class StateSettings(_Section):

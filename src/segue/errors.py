@@ -9,6 +9,7 @@
         Throttled                       the store asks for less
         CursorLost                      a server was restarted, and must be read from the beginning
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
+        GateClosed                      agent state is being handed from one store to the other; nothing was written
       DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
       FatalError                    1   trying again will not help
         AuthenticationFailed            wrong user, password or token
@@ -82,6 +83,10 @@ class CursorLost(RetryableError):
 
 class BarrierNotReached(RetryableError):
     """The mode is changed, but not everybody acts by it yet; the same command goes on waiting."""
+
+
+class GateClosed(RetryableError):
+    """Agent state is being handed from one store to the other, or this store is not written now; nothing was written."""
 
 
 class DataError(SegueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import pytest
 
 from acceptance.agent_place import AgentPlace, agent_place, redis_url
 from acceptance.agent_state import MAPPINGS, assert_equal, fill, quarantine_file
+from segue.bootstrap.agent_state import agent_codecs, open_agent_stores
+from segue.config import load
+from segue.model import AgentKind
+from segue.phases.agent_copy import AgentCopy, AgentJob
 from segue.sandbox import Endpoint
+from segue.state.sqlite_agent_copies import SqliteAgentCopies
 
 
 @pytest.fixture
@@ -224,3 +230,27 @@ def test_another_mapping_does_not_go_on_with_a_checkpoint(place: AgentPlace) -> 
     place.configure(MAPPINGS)
     assert place.migrate("--restart").code == 0
     assert_equal(place, state)
+
+
+@pytest.mark.parametrize(("keys_per_page", "rows_per_batch"), [(7, 25), (3, 1_000), (500, 10)])
+def test_the_account_is_right_however_pages_and_batches_fall(
+    place: AgentPlace, keys_per_page: int, rows_per_batch: int
+) -> None:
+    """Large keys that go in several batches, small pages that go together: every row is written, and counted once."""
+    state = fill(place, agents=2, each=15)
+    settings = load(place.folder / "segue.toml", environ=place.environment())
+    job = AgentJob(agent_codecs(settings), [], (), rows_per_batch, "test", keys_per_page)
+    with open_agent_stores(settings) as stores, SqliteAgentCopies(place.folder / "own.db") as records:
+        outcome = AgentCopy(job, stores.source, stores.sink, Unwatched(), threading.Event()).run(records)
+    assert outcome.counts.as_dict() == state.counts
+    assert outcome.kinds[AgentKind.EXPERIENCES].written == state.experiences.total()
+    assert_equal(place, state)
+
+
+class Unwatched:
+    """Watches a copy and says nothing."""
+
+    def planned(self, *_: object, **__: object) -> None:
+        """See `Progress`."""
+
+    batch = working = indexing = note = planned

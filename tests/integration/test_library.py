@@ -410,3 +410,21 @@ def test_a_configuration_that_does_not_fit_is_one_plain_error(copied: Shop, tmp_
     assert "wrong-secret" not in str(caught.value)
     eventually(lambda: threading.active_count() <= before)
     assert threading.active_count() <= before
+
+
+def test_items_are_read_by_key_and_by_filter(each_line: Shop) -> None:
+    """In the order asked for, those there are, as they are now; a filter finds all that meet it; none is refused."""
+    with each_line.open() as store:
+        store.upsert([item("read-1", 31.5, title="read", year=1901), item("read-2", 32.5, title="read", year=1902)])
+        got = store.get(["read-2", "nosuch", "read-1", "read-2"])
+        found = store.find({"title": "read", "year": {">": 1901}})
+        with pytest.raises(segue.InvalidInput, match="whole collection"):
+            store.find({})
+        store.delete(["read-1", "read-2"])
+        gone = store.get(["read-1", "read-2"])
+
+    assert [one.key for one in got] == ["read-2", "read-1"]
+    assert got[1].properties == {"title": "read", "year": 1901}
+    assert np.asarray(got[1].vector, np.float32).tolist() == vector(31.5).tolist()
+    assert [one.key for one in found] == ["read-2"]
+    assert gone == []

@@ -273,7 +273,7 @@ class Scene:
             world.clock,
             limits,
         )
-        parts = Parts(SPEC, 100, self.serving, search, follower, NoMeter(), Freshness.STRICT, lambda: None)
+        parts = Parts(SPEC, 100, self.serving, search, self.serving, 10.0, follower, NoMeter(), Freshness.STRICT, lambda: None)
         follower.look()
         world.spawn(f"look of {life}", partial(self._look, follower, life), immortal=True)
         return DualWriteStore(parts)

@@ -130,7 +130,7 @@ def test_a_property_named_like_a_field_is_refused(preset: Preset, names: list[st
 def test_the_library_presets_take_other_names() -> None:
     """What is a field's name in one library is an ordinary key in the other."""
     layout_of(Preset.LANGCHAIN, text("text"), text("id"), text("doc_id"), text("document_id"), text("embedding"))
-    layout_of(Preset.LLAMAINDEX, text("text"), text("pk"), text("vector"), text("document_id"))
+    layout_of(Preset.LLAMAINDEX, text("text"), text("ref_doc_id"), text("pk"), text("vector"))
 
 
 @pytest.mark.parametrize(

@@ -241,10 +241,10 @@ def _open_sink(settings: Settings) -> Iterator[Sink]:
         yield MilvusSink(connection)
 
 
-def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None) -> list[Proposal]:
+def proposals(settings: Settings, *, indexes: Sequence[str], key: str | None, preset: Preset) -> list[Proposal]:
     """Look into Neo4j and propose collections; see `discover`."""
     with open_source(settings) as (source, catalog):
-        return discover(catalog, source, indexes=indexes, key=key)
+        return discover(catalog, source, indexes=indexes, key=key, preset=preset)
 
 
 def preview(

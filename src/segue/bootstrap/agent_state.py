@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import threading
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def migrate_agent_state(
     settings: Settings, wish: AgentWish, progress: Progress, stop: threading.Event
 ) -> tuple[AgentOutcome, Path]:
     """Copy the agent state that is mapped; return what came of it and where its quarantine is written."""
-    with open_agent_stores(settings) as stores, SqliteAgentCopies(settings.state.path) as state:
+    with few_collections(), open_agent_stores(settings) as stores, SqliteAgentCopies(settings.state.path) as state:
         copy = _agent_copy(settings, stores, wish, progress, stop)
         try:
             outcome = copy.run(state, restart=wish.restart)
@@ -185,6 +186,22 @@ def migrate_agent_state(
                 _write_agent_quarantine(settings, state)
             raise
         return outcome, _write_agent_quarantine(settings, state)
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """Let Python look for garbage in circles less often: a batch is many small objects, none of them in a circle.
+
+    At its usual pace the collector takes a quarter of a copy's processor time.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
@@ -237,7 +254,7 @@ def _agent_copy(
     agentdb, most = settings.agentdb, settings.redis.max_ops
     job = AgentJob(
         codecs=agent_codecs(settings),
-        described=[one.model_dump(mode="json", exclude={"deletions"}) for one in agentdb.mappings],
+        described=[one.model_dump(mode="json", exclude={"deletions", "push", "most"}) for one in agentdb.mappings],
         ignore=agentdb.ignore,
         rows_per_batch=agentdb.rows_per_batch,
         # A page takes about a second where reading is held back.

@@ -114,6 +114,7 @@ def _open(
 ) -> Callable[[Callable[[], None]], Parts]:
     from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
     from segue.stores.neo4j_filters import condition  # noqa: PLC0415
+    from segue.stores.neo4j_lookup import Neo4jLookup  # noqa: PLC0415
     from segue.stores.neo4j_search import Neo4jFence, Neo4jNearest  # noqa: PLC0415
     from segue.stores.neo4j_writes import Neo4jWrites  # noqa: PLC0415
 
@@ -145,7 +146,8 @@ def _open(
         opened.callback(_RelayThread(settings, one, meter).close)
     key_bytes = bootstrap.lay_out(one)(spec).primary.size
     writes = Neo4jWrites(connection, one.name, spec)
-    return partial(Parts, spec, key_bytes, writes, search, follower, meter, freshness)
+    lookup = Neo4jLookup(connection, spec, condition)
+    return partial(Parts, spec, key_bytes, writes, search, lookup, limits.neo4j_seconds, follower, meter, freshness)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -68,7 +68,7 @@ def init(
 
 def _proposed(config: Path, indexes: list[str], key: str | None, preset: Preset) -> tuple[str, list[Result]]:
     settings = load(None)
-    found = bootstrap.proposals(settings, indexes=indexes, key=key)
+    found = bootstrap.proposals(settings, indexes=indexes, key=key, preset=preset)
     collections = [CollectionText(legal_name(one.spec.index), preset.value, one.spec, _remarks(one)) for one in found]
     text = render(collections, neo4j_uri=settings.neo4j.uri, database=settings.neo4j.database, milvus_uri=settings.milvus.uri)
     return text, [_result(one, collection.name, config) for one, collection in zip(found, collections, strict=True)]

@@ -13,7 +13,7 @@ import typer
 
 from segue import bootstrap
 from segue.bootstrap import ModeControl, returning
-from segue.cli import options
+from segue.cli import agent_mode, options
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.config import CollectionSettings, Settings, load
@@ -30,10 +30,16 @@ app = typer.Typer(
 )
 
 
+AgentdbOption = Annotated[
+    bool, typer.Option("--agentdb", help="Of agent state: redis_only, dual_write, shadow, postgres.", show_default=False)
+]
+
+
 @app.command()
 def show(
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
+    agentdb: AgentdbOption = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
     log_format: options.LogFormatOption = LogFormat.AUTO,
@@ -41,6 +47,9 @@ def show(
     """Show the mode, the instances that act by it, and the gates before the next one with what would open them."""
     configure(log_format)
     began = time.monotonic()
+    if agentdb:
+        agent_mode.show(config, agent_mode.AgentOutput("mode", output_format, output_file, log_format))
+        return
     settings = load(config)
     results = []
     for one in settings.chosen(collection):
@@ -51,9 +60,10 @@ def show(
 
 @app.command("set")
 def set_(
-    mode: Annotated[StorageMode, typer.Argument(help="The mode to change to.")],
+    word: Annotated[agent_mode.ModeWord, typer.Argument(metavar="MODE", help="The mode to change to.")],
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
+    agentdb: AgentdbOption = False,
     wait_secs: Annotated[float, typer.Option("--wait-secs", min=0.0, help="How long everybody may take to act by it.")] = 60.0,
     override: Annotated[
         list[str] | None, typer.Option("--override", help="Let this gate pass; may be given several times. Needs --reason.")
@@ -73,6 +83,12 @@ def set_(
     del no_input
     configure(log_format)
     began = time.monotonic()
+    if agentdb:
+        output = agent_mode.AgentOutput("mode", output_format, output_file, log_format)
+        wanted = agent_mode.agent_mode(word)
+        agent_mode.change(config, wanted, output, wait_secs=wait_secs, overrides=override or [], reason=reason, dry_run=dry_run)
+        return
+    mode = agent_mode.vector_mode(word)
     results: list[Result] = []
     failure: SegueError | None = None
     with stoppable() as stop:

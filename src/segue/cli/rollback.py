@@ -11,7 +11,7 @@ import typer
 
 from segue import bootstrap
 from segue.bootstrap import journaling, returning
-from segue.cli import options
+from segue.cli import agent_mode, options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
@@ -34,6 +34,13 @@ def rollback(
     ] = None,
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
+    agentdb: Annotated[bool, typer.Option("--agentdb", help="Take agents back to Redis instead.", show_default=False)] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="With --agentdb: write to Redis what only PostgreSQL has.", show_default=False)
+    ] = False,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="With --agentdb: leave that in PostgreSQL, Redis as it is.", show_default=False)
+    ] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Do it. Without, only what would be done is shown.")] = False,
     preserve_milvus: Annotated[
         bool, typer.Option("--preserve-milvus/--delete-milvus", help="Keep Milvus's collections, or delete them at the end.")
@@ -54,6 +61,22 @@ def rollback(
     """
     configure(log_format)
     began = time.monotonic()
+    if (replay or leave) and (not agentdb or (replay and leave)):
+        message = "--replay and --leave go with --agentdb, one of them"
+        raise ConfigError(message)
+    if agentdb:
+        output = agent_mode.AgentOutput("rollback", output_format, output_file, log_format)
+        agent_mode.roll_back(
+            config,
+            output,
+            wait_secs=wait_secs,
+            reason=reason,
+            confirm=confirm,
+            dry_run=dry_run,
+            replay=replay,
+            leave=leave,
+        )
+        return
     settings = load(config)
     chosen = settings.chosen(collection)
     may_delete = None if preserve_milvus or not confirm else _permission(chosen, names or [], asks=not no_input)

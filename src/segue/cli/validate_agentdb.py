@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from segue.bootstrap import agent_state as bootstrap
+from segue.bootstrap.agent_library import record_comparison
 from segue.cli.interruption import Stop
 from segue.cli.output import Listing, Result
 from segue.config import Settings
@@ -25,6 +26,8 @@ def validated(
     with bootstrap.open_agent_reconcile(settings, sample_keys=sample_keys, stop=stop) as reconcile:
         verdict = reconcile.run(fix=fix and not dry_run)
     result = _result(verdict, sample_keys, threshold, time.monotonic() - began)
+    if verdict.complete and not dry_run:
+        record_comparison(settings, clean=bool(result.data["clean"]), detail=f"{result.data['mode']}, {verdict.rows:,} rows")
     if not verdict.complete:
         return result, Interrupted("interrupted; nothing was changed", hint="The same command begins again.")
     if verdict.rate < threshold:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from segue.model.agent_modes import (
+    AgentBacklog,
+    AgentControl,
+    AgentGate,
+    AgentMode,
+    AgentStoreName,
+    AgentValidated,
+    Experience,
+    Policy,
+)
 from segue.model.agent_state import (
     TABLES,
     AgentColumn,
@@ -70,12 +80,18 @@ __all__ = [
     "DIGESTS",
     "STATIC",
     "TABLES",
+    "AgentBacklog",
     "AgentColumn",
+    "AgentControl",
+    "AgentGate",
     "AgentKind",
     "AgentMapping",
+    "AgentMode",
     "AgentRecord",
     "AgentRow",
+    "AgentStoreName",
     "AgentTable",
+    "AgentValidated",
     "Asked",
     "Budget",
     "CarriedProperty",
@@ -90,6 +106,7 @@ __all__ = [
     "Encoding",
     "Event",
     "EventKind",
+    "Experience",
     "Fallback",
     "FenceTimes",
     "Field",
@@ -110,6 +127,7 @@ __all__ = [
     "Operator",
     "Origin",
     "Page",
+    "Policy",
     "Poor",
     "Preflighted",
     "PropertyType",

@@ -190,7 +190,8 @@ class _Batch:
         self.skipped += later.skipped
         self.unknown = _together(self.unknown, later.unknown)
         self.scanned += later.scanned
-        self.page, self.ends, self.cursor = later.page, later.ends, later.cursor
+        # The number stays the first one's: pieces of that page may have gone ahead, and are counted with it.
+        self.ends, self.cursor = later.ends, later.cursor
 
 
 class _Stopped(Exception):  # no error
@@ -356,6 +357,8 @@ class AgentCopy:
                     return self._page(writer, node, todo.range.number, behind)
 
                 page = self._patiently(read, self._still_there)
+                told = f"{self._source.ops:,} keys and pieces read"
+                self._progress.working(0, f"{node.address}, database {node.db}: {told}")
                 if self._held is None:
                     self._held = page
                 else:

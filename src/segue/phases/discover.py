@@ -11,10 +11,19 @@ from dataclasses import dataclass, replace
 from segue.errors import ConfigError
 from segue.model import CarriedProperty, KeyType, Metric, SourceSpec
 from segue.pipelines.embeddings import property_type
+from segue.pipelines.layouts import Preset, legal_name, make_layout
 from segue.ports import Catalog, PropertyFound, Source, VectorIndexFound
 
 SAMPLE = 10_000
 """Nodes looked at for the properties and their types; the exact check is made when the copy is planned."""
+
+LIBRARY_KEY = "id"
+"""The property by which LangChain's and LlamaIndex's Neo4j stores find a node again; LlamaIndex puts no constraint on it."""
+
+LLAMAINDEX_WRITES = frozenset({"_node_content", "_node_type", "ref_doc_id"})
+"""Properties of every node that LlamaIndex's Neo4j store writes."""
+
+_LAID_OUT = "--preset {} lays the collection out as {} opens it"
 
 _EXAMPLES = 3
 
@@ -36,20 +45,24 @@ class Proposal:
     notes: Sequence[str]
 
 
-def discover(catalog: Catalog, source: Source, *, indexes: Sequence[str], key: str | None) -> list[Proposal]:
+def discover(
+    catalog: Catalog, source: Source, *, indexes: Sequence[str], key: str | None, preset: Preset = Preset.SEGUE
+) -> list[Proposal]:
     """Propose a collection for each chosen index, or for the only one there is.
 
     Args:
         catalog: The source's catalogue.
         source: The source itself, to count.
         indexes: Names of vector indexes; empty takes the only one there is.
-        key: The key property; None takes the only one with a uniqueness constraint.
+        key: The key property; None takes the only one with a uniqueness constraint, or, where there is none, that of the
+            library whose preset is chosen.
+        preset: For whom the collection will be laid out.
 
     Raises:
         ConfigError: Several or no candidates; the message lists them, the hint names the flag that chooses.
     """
     found = catalog.vector_indexes()
-    return [_propose(catalog, source, index, found, key) for index in _chosen(found, indexes)]
+    return [_propose(catalog, source, index, found, key, preset) for index in _chosen(found, indexes)]
 
 
 def _chosen(found: Sequence[VectorIndexFound], names: Sequence[str]) -> list[VectorIndexFound]:
@@ -92,11 +105,18 @@ def _refuse_unsupported(index: VectorIndexFound) -> None:
 
 
 def _propose(
-    catalog: Catalog, source: Source, index: VectorIndexFound, found: Sequence[VectorIndexFound], wanted: str | None
+    catalog: Catalog,
+    source: Source,
+    index: VectorIndexFound,
+    found: Sequence[VectorIndexFound],
+    wanted: str | None,
+    preset: Preset,
 ) -> Proposal:
     label, vector = index.labels[0], index.properties[0]
     sampled = catalog.properties(label, SAMPLE)
     notes: list[str] = []
+    if wanted is None and preset is not Preset.SEGUE and not catalog.unique_properties(label) and _has(sampled, LIBRARY_KEY):
+        wanted = LIBRARY_KEY
     key = _key(catalog, label, sampled, wanted, notes)
     other_vectors = {one.properties[0] for one in found if label in one.labels}
     carried = tuple(
@@ -110,7 +130,7 @@ def _propose(
         key=key,
         key_type=KeyType.STRING,
         vector=vector,
-        dimension=index.dimension or _dimension(catalog, index, notes),
+        dimension=_dimension(catalog, index, notes),
         metric=Metric(index.metric),
         properties=carried,
     )
@@ -122,6 +142,7 @@ def _propose(
             f"keys are of two types ({census.strings:,} text, {census.integers:,} integer); Milvus's primary key has one: "
             f"the others will be quarantined"
         )
+    notes += _about_the_preset(spec, preset, sampled)
     if index.state != "ONLINE":
         notes.append(f"vector index {index.name} is {index.state}")
     return Proposal(spec, census.total, census.embedded, notes)
@@ -165,13 +186,50 @@ def _only(unique: Sequence[str], label: str, sampled: Sequence[PropertyFound]) -
     )
 
 
+def _has(sampled: Sequence[PropertyFound], name: str) -> bool:
+    return any(one.name == name for one in sampled)
+
+
+def _about_the_preset(spec: SourceSpec, preset: Preset, sampled: Sequence[PropertyFound]) -> list[str]:
+    """Say for whom the nodes look, whether the preset fits them, and what its readers must know."""
+    names = set(spec.property_names)
+    if preset is Preset.SEGUE:
+        if names >= LLAMAINDEX_WRITES:
+            return [f"these nodes look like LlamaIndex's: {_LAID_OUT.format('llamaindex', 'its Milvus store')}"]
+        if spec.key == LIBRARY_KEY and "text" in names:
+            return [f"if these nodes are of LangChain's Neo4jVector: {_LAID_OUT.format('langchain', 'langchain-milvus')}"]
+        return []
+    notes = []
+    try:
+        make_layout(spec, name=legal_name(spec.index), preset=preset, m=16, ef_construction=200)
+    except ConfigError as fault:
+        notes.append(f"{fault}. {fault.hint}")
+    types = {one.name: sorted(kind.removesuffix(" NOT NULL") for kind in one.types - {"NULL"}) for one in sampled}
+    mixed = [f"{name} ({', '.join(kinds)})" for name, kinds in types.items() if name in names and len(set(kinds)) > 1]
+    if mixed:
+        notes.append(
+            f"the type of these differs between nodes: {'; '.join(mixed)}. Each value travels as the type it has, and a filter "
+            f"finds only those of the kind it compares with; where one type is meant, mend the nodes first"
+        )
+    strange = sorted(name for name in names if legal_name(name) != name)
+    if strange:
+        notes.append(
+            f"no legal Milvus field names: {', '.join(map(repr, strange))}. They travel as dynamic keys under these names; "
+            f"in an expression of Milvus's own write $meta[\"{strange[0]}\"], in a filter of Segue's the plain name"
+        )
+    return notes
+
+
 def _dimension(catalog: Catalog, index: VectorIndexFound, notes: list[str]) -> int:
     counted = catalog.dimensions(index.labels[0], index.properties[0], SAMPLE)
-    if not counted:
+    if index.dimension is None and not counted:
         msg = f"vector index {index.name!r} fixes no dimension, and no node has a vector yet"
         raise ConfigError(msg)
-    most = max(counted, key=lambda dimension: counted[dimension])
-    if len(counted) > 1:
+    taken = index.dimension or max(counted, key=lambda dimension: counted[dimension])
+    if counted.keys() - {taken}:
         lengths = ", ".join(f"{dimension} ({nodes:,} nodes)" for dimension, nodes in counted.items())
-        notes.append(f"vectors have several lengths: {lengths}; {most} is taken, the others will be quarantined")
-    return most
+        notes.append(
+            f"vectors have several lengths: {lengths}; {taken} is taken, the others will be quarantined. "
+            f"To move them too, embed their texts anew with the model that the index is for"
+        )
+    return taken

@@ -20,6 +20,7 @@ class KeyPattern:
         self.text = text
         self._pieces = parse_pattern(text)
         self.prefix = self._pieces[0][0]
+        self.names = [name for _, name in self._pieces if name is not None]
         # The commonest pattern of members, `{action}`, needs no expression.
         self._only = self._pieces[0][1] if len(self._pieces) == 1 and not self.prefix else None
         self._expression = re.compile(_expression(self._pieces), re.DOTALL)

@@ -66,6 +66,10 @@ class Occurrences:
 
     counts: dict[bytes, int] = field(default_factory=dict)
 
+    def begin(self, value: bytes, equals: int) -> None:
+        """Begin behind so many elements that are equal to this one."""
+        self.counts[xxhash.xxh3_128_digest(value)] = equals
+
 
 @dataclass(slots=True)
 class Decoded:
@@ -96,7 +100,7 @@ class AgentCodec:
     def __init__(self, mapping: AgentMapping) -> None:
         self.mapping = mapping
         self.pattern = KeyPattern(mapping.key)
-        self._member = KeyPattern(mapping.member) if mapping.member else None
+        self.member = KeyPattern(mapping.member) if mapping.member else None
         self._columns = [(column, mapping.columns.get(column.name)) for column in mapping.table.columns]
         self._steps = mapping.each.split("/")[1:] if mapping.each else []
         self._fields = sorted(
@@ -171,6 +175,11 @@ class AgentCodec:
         except UnfitError as refusal:
             message = f"the record does not fit {mapping.key!r}: {refusal.detail}"
             raise InvalidInput(message) from refusal
+
+    def natural_key(self, db: int, key: bytes, member: bytes | None) -> bytes:
+        """Return what identifies the row of a key, or of one of its fields or members; not of lists and documents."""
+        per_field = b"f" if self.mapping.is_per_field else b"m"
+        return xxhash.xxh3_128_digest(b"%d\0%b\0" % (db, key) + (b"" if member is None else per_field + member))
 
     def record(self, row: AgentRow) -> AgentRecord:
         """Return a row as applications hold it; columns that are NULL are left out."""
@@ -269,17 +278,17 @@ class AgentCodec:
         if template is None or self._quick_fields is None:
             return None
         parts: Mapping[str, str] | None = {}
-        if self._member is not None:
+        if self.member is not None:
             try:
-                parts = self._member.match(name.decode())
+                parts = self.member.match(name.decode())
             except UnicodeDecodeError:
                 return None
         return None if parts is None else self._quick_fields.of_value(template, value, parts)
 
     def _member_row(self, parts: Mapping[str, str], member: bytes, element: _Element) -> Values | UnfitError:
-        if self._member is not None:
+        if self.member is not None:
             try:
-                more = self._member.match(member.decode())
+                more = self.member.match(member.decode())
             except UnicodeDecodeError:
                 return UnfitError(Reason.KEY_TYPE, "the member is not UTF-8 text")
             if more is None:
@@ -388,7 +397,7 @@ class AgentCodec:
 
     # Back into Redis.
 
-    def _encoded(self, given: Mapping[str, Any]) -> RedisWrite:  # noqa: C901  # one branch an origin
+    def _encoded(self, given: Mapping[str, Any]) -> RedisWrite:  # noqa: C901, PLR0912  # one branch an origin
         mapping = self.mapping
         parts: dict[str, str] = {}
         document: dict[str, Any] = {}
@@ -404,6 +413,8 @@ class AgentCodec:
                 _put(document, source.argument, one.timestamp() if isinstance(one, datetime) else one)
             elif source.origin is Origin.FIELD:
                 fields[source.argument.encode()] = self._field_bytes(one, column)
+            elif source.origin is Origin.VALUE and mapping.has_fields and mapping.document is None:
+                fields |= _as_fields(one)
             elif source.origin is Origin.VALUE:
                 value = self._field_bytes(one, column)
             elif source.origin is Origin.SCORE:
@@ -413,7 +424,7 @@ class AgentCodec:
         if any(source is not None and source.origin is Origin.JSON for _, source in self._columns):
             value = self._packed(document)
         key = self.pattern.format(parts).encode()
-        member = self._member.format(parts).encode() if self._member is not None else None
+        member = self.member.format(parts).encode() if self.member is not None else None
         if mapping.document is not None:
             fields[mapping.document.encode()] = value
         if mapping.has_fields:
@@ -550,6 +561,13 @@ def _decoded_text(value: bytes) -> object:
         return value.decode()
     except UnicodeDecodeError:
         return value
+
+
+def _as_fields(value: Any) -> dict[bytes, bytes]:
+    """Return an object as a hash holds it: every member as text, as it comes out again."""
+    if not isinstance(value, Mapping):
+        raise UnfitError(Reason.VALUE_TYPE, "a hash's fields are an object's members")
+    return {text(name, 0).encode(): one if isinstance(one, bytes) else text(one, 0).encode() for name, one in value.items()}
 
 
 def _as_text(value: Any, column: AgentColumn) -> str:

@@ -130,6 +130,8 @@ def _require_text(spec: SourceSpec, preset: Preset) -> None:
         faults.append(f"text keys, and {spec.key!r} holds integers")
     if "text" not in spec.property_names:
         faults.append("a carried property 'text'")
+    if preset is Preset.LLAMAINDEX and "ref_doc_id" not in spec.property_names:
+        faults.append("a carried property 'ref_doc_id', which LlamaIndex writes on every node")
     if faults:
         message = f"preset {preset.value!r} needs {' and '.join(faults)}"
         raise ConfigError(message, hint="Carry the property in segue.toml, or choose --preset segue.")
@@ -141,7 +143,7 @@ def _require_free_names(spec: SourceSpec, fields: tuple[Field, ...], preset: Pre
         field.name for field in fields if field.primary or field.name != field.source or field.type is FieldType.FLOAT_VECTOR
     }
     taken = own | {DYNAMIC, VERSION_FIELD, HASH_FIELD}
-    if preset is Preset.LLAMAINDEX and "ref_doc_id" in spec.property_names:
+    if preset is Preset.LLAMAINDEX:
         taken.add("document_id")
     shared = sorted(taken.intersection(spec.property_names))
     if shared:

@@ -18,6 +18,7 @@ from segue.model import (
     Filter,
     Hit,
     Instance,
+    Item,
     Key,
     Observed,
     Opened,
@@ -148,6 +149,26 @@ class Nearest(Protocol):
 
     def nearest(self, vector: Vector, k: int, conditions: Filter, seconds: float) -> list[Hit]:
         """Return the k nearest items that meet the conditions, nearest first; fewer when there are no more.
+
+        Raises:
+            RetryableError: No answer within that time.
+        """
+        ...
+
+
+class Lookup(Protocol):
+    """The source's items, read as they are now, in any mode. Usable from several threads."""
+
+    def by_keys(self, keys: Sequence[Key], seconds: float) -> list[Item]:
+        """Return the items there are under these keys, in no order; values as a hit has them.
+
+        Raises:
+            RetryableError: No answer within that time.
+        """
+        ...
+
+    def by_filter(self, conditions: Filter, seconds: float) -> list[Item]:
+        """Return every item that meets the conditions, in no order, at the cost of a walk over the label.
 
         Raises:
             RetryableError: No answer within that time.

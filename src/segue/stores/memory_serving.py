@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segue.errors import UnknownKey
-from segue.model import Filter, Hit, Key, Opened, Page, SourceSpec, StorageMode, StoreName, Written
+from segue.model import Filter, Hit, Item, Key, Opened, Page, SourceSpec, StorageMode, StoreName, Written
 from segue.pipelines.filters import matches
 from segue.pipelines.scores import exact_scores
 from segue.pipelines.values import plain_properties
@@ -24,7 +24,7 @@ from segue.stores.memory_marks import MemoryGraph
 
 
 class MemoryServing:
-    """`Writes`, `Fence` and `Nearest` of one collection.
+    """`Writes`, `Fence`, `Nearest` and `Lookup` of one collection.
 
     Args:
         spec: Which properties an item has.
@@ -98,6 +98,26 @@ class MemoryServing:
         page = self._graph.page(list(self._graph.items()))
         self._pause("Neo4j answers")
         return nearest_of(self._spec, page, vector, k, conditions, StoreName.NEO4J)
+
+    # --- Lookup
+
+    def by_keys(self, keys: Sequence[Key], seconds: float) -> list[Item]:
+        """See `Lookup`."""
+        del seconds
+        return self._as_items(self._graph.page(list(keys)))
+
+    def by_filter(self, conditions: Filter, seconds: float) -> list[Item]:
+        """See `Lookup`."""
+        del seconds
+        everything = self._as_items(self._graph.page(list(self._graph.items())))
+        return [item for item in everything if matches(conditions, {self._spec.key: item.key, **item.properties})]
+
+    def _as_items(self, page: Page) -> list[Item]:
+        names = self._spec.property_names
+        return [
+            Item(key, vector, plain_properties(names, values))
+            for key, vector, values in zip(page.keys, page.vectors, page.properties, strict=True)
+        ]
 
     @contextmanager
     def _transaction(self, own: StorageMode) -> Iterator[bool]:

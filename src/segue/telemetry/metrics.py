@@ -24,7 +24,18 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from segue.errors import ConfigError
-from segue.model import Control, Fallback, Instance, Reason, StorageMode, StoreName, Validated
+from segue.model import (
+    AgentControl,
+    AgentMode,
+    AgentStoreName,
+    Control,
+    Fallback,
+    Instance,
+    Reason,
+    StorageMode,
+    StoreName,
+    Validated,
+)
 from segue.ports import Backlog
 from segue.telemetry.health import Health
 
@@ -185,6 +196,39 @@ class Declared:
             "segue_process_memory_bytes",
             "Resident memory of this process, in bytes; the same under each collection it works for.",
         )
+
+        self.agent_writes = self._counter(
+            "segue_agent_write_attempts_total", "Records of agents that were to be written to a store.", "store"
+        )
+        self.agent_successes = self._counter(
+            "segue_agent_write_success_total", "Records of agents that were written to a store.", "store"
+        )
+        self.agent_errors = self._counter(
+            "segue_agent_store_errors_total",
+            "Failures of Redis or PostgreSQL under agents; the kind is the error's class.",
+            "store",
+            "operation",
+            "kind",
+        )
+        self.agent_carried = self._counter(
+            "segue_agent_outbox_carried_total",
+            "Entries of Redis's outbox that are done with: carried to PostgreSQL, or refused and kept aside.",
+            "outcome",
+        )
+        self.agent_outbox = self._gauge(
+            "segue_agent_outbox_entries", "Entries in Redis: waiting for PostgreSQL, or refused.", "state"
+        )
+        self.agent_oldest = self._gauge(
+            "segue_agent_outbox_oldest_seconds", "Seconds the oldest entry of Redis's outbox has waited."
+        )
+        self.agent_compared = self._counter(
+            "segue_agent_shadow_rows_total", "Rows of shadow reads that PostgreSQL held alike, or did not.", "outcome"
+        )
+        self.agent_mode = self._gauge(
+            "segue_agent_mode",
+            f"Mode of agent state: {', '.join(f'{mode.rank} {mode.value}' for mode in AgentMode)}.",
+        )
+        self.agent_epoch = self._gauge("segue_agent_epoch", "Epoch of agent state this instance acts in.")
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its values, for a registry."""
@@ -388,6 +432,57 @@ class Metrics:
         self._has_verdict = verdict is not None
 
 
+class AgentMetrics:
+    """The port `AgentMeter`; `collection` is `agentdb`. Usable from several threads; any number may share a registry.
+
+    Raises:
+        ConfigError: The registry holds a metric of the same name that is not Segue's.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._on = declare(registry)
+        for store in AgentStoreName:
+            self._on.agent_writes.labels(_AGENTS, store)
+            self._on.agent_successes.labels(_AGENTS, store)
+        for outcome in ("carried", "refused"):
+            self._on.agent_carried.labels(_AGENTS, outcome)
+        for outcome in ("equal", "different"):
+            self._on.agent_compared.labels(_AGENTS, outcome)
+
+    def wrote(self, store: AgentStoreName, attempts: int, successes: int) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_writes.labels(_AGENTS, store).inc(attempts)
+        self._on.agent_successes.labels(_AGENTS, store).inc(successes)
+
+    def failed(self, store: AgentStoreName, operation: str, kind: str) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_errors.labels(_AGENTS, store, operation, kind).inc()
+
+    def carried(self, records: int, refused: int) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_carried.labels(_AGENTS, "carried").inc(records)
+        self._on.agent_carried.labels(_AGENTS, "refused").inc(refused)
+
+    def waiting(self, to_postgres: int, refused: int, oldest_seconds: float) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_outbox.labels(_AGENTS, "waiting").set(to_postgres)
+        self._on.agent_outbox.labels(_AGENTS, "refused").set(refused)
+        self._on.agent_oldest.labels(_AGENTS).set(oldest_seconds)
+
+    def compared(self, equal: int, different: int) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_compared.labels(_AGENTS, "equal").inc(equal)
+        self._on.agent_compared.labels(_AGENTS, "different").inc(different)
+
+    def acts(self, control: AgentControl) -> None:
+        """See `ports.AgentMeter`."""
+        self._on.agent_mode.labels(_AGENTS).set(control.mode.rank)
+        self._on.agent_epoch.labels(_AGENTS).set(control.epoch)
+
+
+_AGENTS = "agentdb"
+
+
 class Served:
     """A registry served over HTTP, by threads that do not keep the process alive."""
 
@@ -469,6 +564,7 @@ def reference() -> str:
         "are known beforehand; a gauge appears when its process knows a value.",
         "",
         f"Stores: {_listed(StoreName)}. Modes: {_listed(StorageMode)}.",
+        f"Of agent state, whose `collection` is `agentdb`: stores {_listed(AgentStoreName)}, modes {_listed(AgentMode)}.",
         "",
         "| name | type | labels | meaning |",
         "|---|---|---|---|",

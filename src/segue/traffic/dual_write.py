@@ -18,11 +18,11 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.errors import RetryableError, SegueError
+from segue.errors import InvalidInput, RetryableError, SegueError
 from segue.model import Freshness, Hit, Item, Key, SourceSpec, StorageMode, StoreName, Written
 from segue.pipelines.calls import checked_items, checked_k, checked_keys, checked_vector, checked_wait
 from segue.pipelines.filters import parse
-from segue.ports import Backlog, Meter, Writes
+from segue.ports import Backlog, Lookup, Meter, Writes
 from segue.traffic.modes import ModeFollower
 from segue.traffic.search import Search
 
@@ -49,6 +49,8 @@ class Parts:
         key_bytes: The longest text key Milvus takes, in bytes of UTF-8.
         writes: Neo4j, written.
         search: The searches.
+        lookup: Neo4j, read.
+        lookup_seconds: How long reading it may take.
         follower: The storage mode this instance acts by.
         meter: Counts.
         freshness: What a search promises unless it is told otherwise.
@@ -59,6 +61,8 @@ class Parts:
     key_bytes: int
     writes: Writes
     search: Search
+    lookup: Lookup
+    lookup_seconds: float
     follower: ModeFollower
     meter: Meter
     freshness: Freshness
@@ -87,6 +91,11 @@ class DualWriteStore:
     def mode(self) -> StorageMode:
         """The mode that searches follow now: the lower of the control node's and this instance's own."""
         return self._parts.follower.view.reads
+
+    @property
+    def spec(self) -> SourceSpec:
+        """What the collection's items look like: label, key, vector, and the properties that travel."""
+        return self._parts.spec
 
     def upsert(self, items: Sequence[Item], *, wait: float | None = None) -> bool:
         """Write items in one Neo4j transaction; what is there under their keys is replaced, property by property. Idempotent.
@@ -171,6 +180,38 @@ class DualWriteStore:
         chosen = self._parts.freshness if freshness is None else Freshness(freshness)
         return self._parts.search.search(asked, checked_k(k), parse(filter, spec), chosen)
 
+    def get(self, keys: Sequence[Key]) -> list[Item]:
+        """Return the items there are under these keys, in their order, as Neo4j holds them now; in every mode.
+
+        Properties are those that travel, with values as a hit has them; an item without a vector has an empty one.
+
+        Raises:
+            InvalidInput: A key is none of this collection (a ValueError).
+            RetryableError: Neo4j does not answer.
+        """
+        chosen = checked_keys(keys, self._parts.spec, self._parts.key_bytes)
+        found = {item.key: item for item in self._parts.lookup.by_keys(chosen, self._parts.lookup_seconds)} if chosen else {}
+        return [found[key] for key in dict.fromkeys(keys) if key in found]
+
+    def find(self, filter: Mapping[str, Any]) -> list[Item]:  # noqa: A002  # the word users look for
+        """Return every item that meets a filter, in key order, as Neo4j holds them now; in every mode.
+
+        Neo4j walks over the whole label, and the answer is held in memory: for maintenance, not for every request.
+
+        Args:
+            filter: As in `search`; one condition at least.
+
+        Raises:
+            InvalidInput: The filter does not fit, or is empty (a ValueError).
+            RetryableError: Neo4j does not answer.
+        """
+        conditions = parse(filter, self._parts.spec)
+        if not conditions:
+            message = "find was given no condition, which would return the whole collection"
+            raise InvalidInput(message, hint='Give one at least: {"year": 1979}.')
+        found = self._parts.lookup.by_filter(conditions, self._parts.lookup_seconds)
+        return sorted(found, key=lambda item: item.key)
+
     def pending(self) -> Backlog:
         """Return how much the relay has left to do: marks open, keys dirty and tainted, how long the oldest waits.
 
@@ -240,6 +281,11 @@ class AsyncDualWriteStore:
         await self.close()
 
     @property
+    def spec(self) -> SourceSpec:
+        """See `DualWriteStore.spec`."""
+        return self._store.spec
+
+    @property
     def mode(self) -> StorageMode:
         """See `DualWriteStore.mode`."""
         return self._store.mode
@@ -268,6 +314,14 @@ class AsyncDualWriteStore:
     ) -> list[Hit]:
         """See `DualWriteStore.search`."""
         return await self._run(partial(self._store.search, vector, k, filter=filter, freshness=freshness))
+
+    async def get(self, keys: Sequence[Key]) -> list[Item]:
+        """See `DualWriteStore.get`."""
+        return await self._run(partial(self._store.get, keys))
+
+    async def find(self, filter: Mapping[str, Any]) -> list[Item]:  # noqa: A002  # the word users look for
+        """See `DualWriteStore.find`."""
+        return await self._run(partial(self._store.find, filter))
 
     async def pending(self) -> Backlog:
         """See `DualWriteStore.pending`."""

@@ -1,0 +1,1 @@
+"""Drop-in vector stores for LangChain and LlamaIndex; each needs its framework: extras `langchain`, `llama-index`."""

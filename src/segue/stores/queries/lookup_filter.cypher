@@ -1,0 +1,4 @@
+// Every item that meets the conditions.
+MATCH (node:<<label>>)
+WHERE <<meets>>
+RETURN node.<<key>>, node.<<vector>><<properties>>

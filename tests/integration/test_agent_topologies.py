@@ -1,0 +1,176 @@
+"""Agent state from a cluster, from behind a Sentinel, over TLS and as a user who may only read: by the same command."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from redis.cluster import RedisCluster
+
+from acceptance.agent_place import AgentPlace, agent_place
+from acceptance.workplace import eventually
+from segue.sandbox import Endpoint
+
+PASSWORD = "not-a-secret"
+MAPPING = """
+[[agentdb.mappings]]
+kind = "experiences"
+key = "exp:{agent_id}"
+type = "list"
+encoding = "json"
+columns = { agent_id = "part:agent_id", state = "json:/state", action = "json:/action", reward = "json:/reward" }
+
+[[agentdb.mappings]]
+kind = "policies"
+key = "policy:{agent_id}"
+type = "string"
+encoding = "json"
+columns = { agent_id = "part:agent_id", policy = "value" }
+"""
+EXPERIENCE = json.dumps({"state": 1, "action": "a", "reward": 1})
+
+
+@pytest.fixture
+def place(agent_endpoints: Mapping[str, Endpoint], tmp_path: Path) -> Iterator[AgentPlace]:
+    """A schema of the test's own; Redis is the test's."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with agent_place(folder, agent_endpoints) as found:
+        found.configure(MAPPING)
+        yield found
+
+
+@contextmanager
+def servers(folder: Path, *options: Sequence[str]) -> Iterator[list[int]]:
+    """Start Redis servers, one for each list of options; `PORT` in them stands for the server's port."""
+    with ExitStack() as stack:
+        ports = [_free_port() for _ in options]
+        for port, given in zip(ports, options, strict=True):
+            home = folder / f"redis-{port}"
+            home.mkdir()
+            arguments = [one.replace("PORT", str(port)) for one in given]
+            command = ["redis-server", *arguments, "--dir", str(home), "--save", "", "--logfile", str(home / "log")]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        for port in ports:
+            eventually(lambda port=port: _listens(port))  # type: ignore[misc]
+        yield ports
+
+
+def plain(*more: str) -> list[str]:
+    """Return the options of a server on loopback with a password."""
+    return ["--port", "PORT", "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--masterauth", PASSWORD, *more]
+
+
+def fill(client: redis.Redis | RedisCluster, keys: int) -> None:
+    """Put in so many agents."""
+    for number in range(keys):
+        client.rpush(f"exp:{{{number}}}", EXPERIENCE)
+        client.set(f"policy:{number}", json.dumps({"n": number}), ex=3_600)
+
+
+def test_a_cluster(place: AgentPlace, tmp_path: Path) -> None:
+    """Every primary is scanned, whichever node the address leads to, with expiries; a comparison finds both sides equal."""
+    cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    with servers(tmp_path, *[plain(*cluster)] * 3) as ports:
+        nodes = [f"127.0.0.1:{port}" for port in ports]
+        create = ["redis-cli", "--no-auth-warning", "-a", PASSWORD, "--cluster", "create", *nodes, "--cluster-yes"]
+        subprocess.run(create, check=True, capture_output=True)
+        client = _cluster(ports[0])
+        fill(client, 200)
+        address = f"redis://:{PASSWORD}@127.0.0.1:{ports[1]}/0"
+        ended = place.migrate(REDIS_URL=address)
+        assert ended.code == 0, ended.err
+        assert ended.data["counts"]["migrated"] == 400
+        assert place.rows("SELECT count(DISTINCT agent_id), count(expires_at) FROM rl_policies") == [(200, 200)]
+        full = place.segue("validate", "--agentdb", "--full", "--threshold", "1", REDIS_URL=address)
+        assert full.code == 0, full.err
+        refused = place.migrate(REDIS_URL=f"{address[:-1]}3")
+        assert refused.code in {1, 2}
+        assert "logical database" in refused.err
+        client.close()
+
+
+def test_behind_a_sentinel(place: AgentPlace, tmp_path: Path) -> None:
+    """The address of a Sentinel leads to the server it watches over; a name it does not know is refused with those it does."""
+    with servers(tmp_path, plain()) as (port,):
+        conf = tmp_path / "sentinel.conf"
+        conf.write_text(f"sentinel monitor agents 127.0.0.1 {port} 1\nsentinel auth-pass agents {PASSWORD}\n")
+        with servers(tmp_path, [str(conf), "--sentinel", "--port", "PORT", "--bind", "127.0.0.1"]) as (sentinel,):
+            with redis.Redis(port=port, password=PASSWORD, protocol=2) as client:
+                fill(client, 20)
+            ended = place.migrate(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{sentinel}/0")
+            assert ended.code == 0, ended.err
+            assert ended.data["counts"]["migrated"] == 40
+            place.configure(MAPPING, '[redis]\nsentinel_master = "others"\n')
+            refused = place.migrate(REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{sentinel}/0")
+            assert refused.code == 2
+            assert "watches over agents, not over 'others'" in refused.err
+
+
+def test_over_tls_as_a_user_who_may_only_read(place: AgentPlace, tmp_path: Path) -> None:
+    """With the authority trusted and the documented permissions it works; without either, what is missing is said."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    tls = ["--tls-port", "PORT", "--port", "0", "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--tls-auth-clients", "no"]
+    tls += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
+    with servers(tmp_path, tls) as (port,):
+        with redis.Redis(port=port, password=PASSWORD, ssl=True, ssl_ca_certs=str(certificate), protocol=2) as client:
+            fill(client, 20)
+            allowed = ["+@read", "+@connection", "+info", "+time", "+multi", "+exec", "+scan"]
+            client.execute_command("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", *allowed)
+            client.execute_command("ACL", "SETUSER", "blind", "on", f">{PASSWORD}", "~*", "+@connection", "+info")
+        address = f"rediss://reader:{PASSWORD}@127.0.0.1:{port}/0"
+        place.configure(MAPPING, f'[redis]\nca_file = "{certificate}"\n[backfill]\npatience_seconds = 1\n')
+        ended = place.migrate(REDIS_URL=address)
+        assert ended.code == 0, ended.err
+        assert ended.data["counts"]["migrated"] == 40
+        blind = place.migrate(REDIS_URL=address.replace("reader", "blind"))
+        assert blind.code == 1
+        assert "The user needs: +@read" in blind.err
+        plainly = place.migrate(REDIS_URL=address.replace("rediss", "redis"))
+        assert "rediss:// needs TLS" in plainly.err
+        place.configure(MAPPING, "[backfill]\npatience_seconds = 1\n")
+        untrusted = place.migrate(REDIS_URL=address)
+        assert untrusted.code == 1
+        assert "TLS does not match" in untrusted.err
+
+
+def _cluster(port: int) -> RedisCluster:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            client = RedisCluster(host="127.0.0.1", port=port, password=PASSWORD)
+            client.set("ready", 1)
+            client.delete("ready")
+        except redis.RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return client
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    # A node of a cluster takes the port 10,000 above its own as well.
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < 50_000 and not _listens(port + 10_000):
+            return port
