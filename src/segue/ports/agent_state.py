@@ -182,7 +182,7 @@ class KindCounts:
         keys: Keys that were read.
         migrated: Rows that PostgreSQL acknowledged, be it by holding them already.
         written: Of these, rows that were new or replaced older ones that differed.
-        skipped: Rows left out on request: older than `--since`.
+        skipped: What was left out on request: rows older than `--since`, or, of a kind that is left out, keys.
     """
 
     keys: int = 0

@@ -245,7 +245,8 @@ class Pace:
 
 def is_wrong_type(reply: object) -> bool:
     """Say whether a refusal means that the key is of another type."""
-    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)
+    # The second one is RedisJSON's.
+    return isinstance(reply, redis.ResponseError) and ("WRONGTYPE" in str(reply) or "wrong Redis type" in str(reply))
 
 
 def clock_of(reply: Sequence[bytes]) -> int:
