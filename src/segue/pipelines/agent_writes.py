@@ -17,6 +17,9 @@ from segue.ports import AgentWrite, Noted, ReadPiece
 RECENT = 1_000
 """How far back an element may have an equal that bears the library's own time in microseconds."""
 
+_SOME_ID = b"1700000000000-0"
+"""Stands for the id that Redis will give to an element of a stream, to see whether the rest of it fits."""
+
 _ELEMENT = msgspec.msgpack.Encoder().encode
 _SAMPLED = {RedisType.LIST, RedisType.STREAM, RedisType.SET, RedisType.ZSET}
 
@@ -76,7 +79,7 @@ class AgentLayout:
             window=RECENT if is_timed else 0,
         )
         try:
-            self.row(write.key, write.element, db, Noted(1, stream_id=b"1-1", score=str(held.score).encode()))
+            self.row(write.key, write.element, db, Noted(1, stream_id=_SOME_ID, score=str(held.score).encode()))
         except DataError as refusal:
             message = f"the record does not fit {self.mapping.key!r}: {refusal.message}"
             raise InvalidInput(message) from refusal
@@ -196,7 +199,7 @@ _WHOLES = {RedisType.STRING, RedisType.HASH, RedisType.JSON}
 def layout_of(layouts: Sequence[AgentLayout], key: bytes) -> AgentLayout | None:
     """Return the first one that takes a key."""
     name = key.decode("utf-8", "backslashreplace")
-    return next((one for one in layouts if one.codec.pattern.match(name)), None)
+    return next((one for one in layouts if one.codec.pattern.match(name) is not None), None)
 
 
 def _text(value: object) -> str:
