@@ -10,12 +10,17 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import hypothesis
 import pytest
 from neo4j import Driver, GraphDatabase
 from pymilvus import MilvusClient
 
 from segue import sandbox
 from segue.sandbox import Endpoint
+
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 NEO4J_LINES = ("neo4j-5.26", "neo4j-2026")
 
