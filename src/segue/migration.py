@@ -169,6 +169,8 @@ def _validated(standing: Standing) -> Finding:
         return Finding(True, evidence)
     # A check that failed counts until another one holds, since comparing rows does not see what is wrong with an index.
     recall = f"Milvus found {searched.recall:.1%} of what is nearest, {searched.least:.1%} are wanted"
+    if not searched.good and searched.recall >= searched.least:
+        recall = f"{recall}, but too many searches were left without a verdict"
     evidence = f"{evidence}; in the last search check (begun {searched.seconds_ago:,.0f} s ago) {recall}"
     return Finding(True, evidence) if searched.good else Finding(False, evidence, f"{validate} --search")
 

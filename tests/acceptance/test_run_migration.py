@@ -56,7 +56,7 @@ def test_all_eight_phases_unattended(fresh: Shop) -> None:
     place = fresh.place
     with in_service(fresh) as application:
         done = run(place, "--yes", "--min-speed-up", "0.01", "--metrics-url", application.metrics_url)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         assert application.searches[segue.StoreName.MILVUS] > 0
     assert application.faults == []
     headings = [line.split(": ")[1].removesuffix(" ==") for line in done.stderr.splitlines() if line.startswith("== ")]

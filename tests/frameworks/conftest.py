@@ -166,6 +166,12 @@ def drain(place: Workplace) -> None:
     assert ended.code == 0, ended.err
 
 
+def await_forgotten(place: Workplace, key: str) -> None:
+    """Have a delete carried over, so that the tests that come after see a collection without it."""
+    drain(place)
+    eventually(lambda: not place.client.query(place.collection, ids=[key]), 20)
+
+
 def answered_by_milvus(place: Workplace) -> None:
     """Go from a copied collection in `dual_write` to `hybrid`, as an operator does who is in a hurry."""
     for mode in ("shadow_milvus", "hybrid"):

@@ -46,6 +46,13 @@ def shown(search: Callable[[], list[Any]], key: str) -> list[Any]:
         time.sleep(0.1)
 
 
+def await_gone(search: Callable[[], list[Any]], key: str) -> None:
+    """Search until a document that was just deleted is shown no more."""
+    until = time.monotonic() + 20
+    while any(one["id"] == key for one in search()) and time.monotonic() < until:
+        time.sleep(0.1)
+
+
 def langchain_neo4j(job: Job) -> Any:
     """Seed documents by `Neo4jVector`; return what it finds."""
     from langchain_core.documents import Document  # noqa: PLC0415
@@ -96,6 +103,7 @@ def langchain_milvus(job: Job) -> Any:
         store.add_documents(documents, ids=ids)
         added = shown(lambda: found(job["documents"][0]["text"], 1), ids[0])
         store.delete(ids=ids)
+        await_gone(lambda: found(job["documents"][0]["text"], 1), ids[0])
     return {"before": before, "added": added}
 
 
@@ -153,6 +161,7 @@ def llama_milvus(job: Job) -> Any:
     store.add([_node(one) for one in job["nodes"]])
     added = shown(lambda: found(job["nodes"][0]["text"], 1), job["nodes"][0]["id"])
     store.delete(job["nodes"][0]["document"])
+    await_gone(lambda: found(job["nodes"][0]["text"], 1), job["nodes"][0]["id"])
     return {"before": before, "got": kept, "added": added}
 
 

@@ -16,7 +16,7 @@ from acceptance.workplace import Workplace
 from segue.errors import ConfigError, InvalidInput
 from segue.integrations.langchain import SegueVectorStore, translated
 
-from .conftest import HERE, Library, answered_by_milvus, copy, drain, init, milvus_job, neo4j_job
+from .conftest import HERE, Library, answered_by_milvus, await_forgotten, copy, drain, init, milvus_job, neo4j_job
 from .sides import embedded
 
 QUERY = "a lonely robot"
@@ -146,6 +146,7 @@ def test_the_drop_in_finds_the_same_in_every_mode(moved: Moved, store: SegueVect
     ]
     assert store.delete(ids)
     gone = store.similarity_search("a text that is new", k=ALL)
+    await_forgotten(moved.place, ids[0])
 
     assert {hit.store for hit in hits} == {segue.StoreName.MILVUS}
     assert sorted(map(str, map(stripped, by_neo4j))) == sorted(map(str, map(stripped, moved.found)))

@@ -25,7 +25,7 @@ from acceptance.workplace import Workplace
 from segue.errors import InvalidInput
 from segue.integrations.llama_index import SegueVectorStore, translated
 
-from .conftest import Library, answered_by_milvus, copy, drain, init, milvus_job, neo4j_job
+from .conftest import Library, answered_by_milvus, await_forgotten, copy, drain, init, milvus_job, neo4j_job
 from .sides import embedded
 
 QUERY = "a lonely robot"
@@ -156,6 +156,7 @@ def test_the_drop_in_finds_the_same_in_every_mode(moved: Moved, store: SegueVect
     read = llama_index.does("llama_milvus", nodes=[PASSING], **job, **milvus_job(moved.place))["before"]
     store.delete("own-book")
     gone = as_found(store.query(asked("a page of its own")))
+    await_forgotten(moved.place, "own")
 
     assert {hit.store for hit in hits} == {segue.StoreName.MILVUS}
     assert_same(by_neo4j, moved.found)

@@ -410,6 +410,22 @@ def test_modes_change_beneath_writers_and_both_sides_agree(room: Room) -> None:
     assert sum(kind["written"] for kind in copied.data["kinds"].values()) == 0
 
 
+def test_nothing_from_redis_goes_over_what_postgres_has_first(room: Room) -> None:
+    """In `postgres` a copy and a repair are refused, with exit code 5, and a row that is newer there stays as it is."""
+    room.step_up("dual_write")
+    with room.store() as store:
+        store.put_q_values("a", "s", {"left": 1})
+        room.settled()
+        room.step_up("postgres")
+        store.put_q_values("a", "s", {"left": 2})
+    copied = room.place.migrate()
+    assert (copied.code, "PostgreSQL first" in copied.err) == (5, True), copied.err
+    assert room.q_in_postgres("s") == {"left": 2}
+    room.change("shadow")
+    assert room.place.migrate().code == 0
+    assert room.q_in_postgres("s") == room.q_in_redis("s") == {"left": 2}
+
+
 def test_an_instance_that_missed_the_change_cannot_write_to_redis(room: Room) -> None:
     """The gate bars whoever still believes in Redis, also when he cannot ask PostgreSQL; nothing of his is written."""
     room.step_up("dual_write")

@@ -246,6 +246,34 @@ def test_presets_land_where_their_readers_look(place: Workplace, tmp_path: Path)
     assert (described["collection_name"], described["aliases"]) == (f"{place.collection}_llamaindex", [])
 
 
+def test_what_does_not_fit_a_preset_is_noted(place: Workplace) -> None:
+    """LangChain's layout over nodes of another program: no constraint, lengths, types, names, no text; each with the way on."""
+    _create(place, {"id": "a", "pk": 1, "size": 1, "my key": 1}, {"id": "b", "size": "large"}, unique=())
+    place.rows("CREATE (:LABEL {id: 'c', embedding: [1.0, 2.0]})")
+    ended = _init(place, "--preset", "langchain")
+    assert ended.code == 0, ended.err
+    notes = ended.data["collections"][0]["notes"]
+    written = (place.folder / "segue.toml").read_text(encoding="utf-8")
+
+    for words in (
+        "no uniqueness constraint",
+        "several lengths: 4 (2 nodes), 2 (1 nodes); 4 is taken, the others will be quarantined",
+        "needs a carried property 'text'. Carry the property in segue.toml, or choose --preset segue",
+        "differs between nodes: size (INTEGER, STRING)",
+        "no legal Milvus field names: 'my key'",
+    ):
+        (note,) = (one for one in notes if words in one)
+        assert f"# NOTE: {note}" in written
+
+
+def test_a_property_with_a_presets_own_name_is_noted(place: Workplace) -> None:
+    """The names that are taken, and what to do with them."""
+    _create(place, {"id": "a", "text": "t", "pk": 1, "vector": 2})
+    (note,) = _init(place, "--preset", "langchain").data["collections"][0]["notes"]
+
+    assert "names of carried properties: pk, vector. Leave them out in segue.toml" in note
+
+
 def test_an_existing_file_is_kept_unless_forced(place: Workplace) -> None:
     """A second init is refused and changes nothing; --dry-run prints and writes nothing; --force replaces the file."""
     _create(place, {"id": "a"})

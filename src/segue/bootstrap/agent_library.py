@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from segue.agent_outbox import OutboxDrain
-from segue.bootstrap.agent_state import agent_codecs, recorded_agent_state, redis_address, redis_source, require_extra
+from segue.bootstrap.agent_state import (
+    agent_codecs,
+    open_agent_stores,
+    recorded_agent_state,
+    redis_address,
+    redis_source,
+    require_extra,
+)
 from segue.config import DEFAULT_PATH, Settings, load
 from segue.errors import SegueError
 from segue.phases.agent_cutover import AgentFacts, AgentWatch, Handover
@@ -31,6 +38,7 @@ from segue.traffic.agent_shadow import AgentShadow
 from segue.traffic.agent_store import AgentParts, AgentStateStore, AsyncAgentStateStore
 
 if TYPE_CHECKING:
+    from segue.phases.agent_follow import FollowStanding, FollowWatch
     from segue.stores.postgres_agents import PostgresAgents
     from segue.stores.redis_agents import RedisAgents
     from segue.stores.redis_connection import RedisAddress
@@ -227,3 +235,19 @@ def record_comparison(settings: Settings, *, clean: bool, detail: str) -> None:
     with open_agent_sides(settings) as sides:
         if sides.postgres.control().epoch:
             sides.postgres.validated(clean=clean, detail=detail)
+
+
+def follow_agents(settings: Settings, rescan_seconds: float, watch: FollowWatch, stop: threading.Event) -> FollowStanding:
+    """Keep PostgreSQL up to date with Redis until asked to stop; the tables are there."""
+    from segue.phases.agent_follow import AgentFollow, FollowJob  # noqa: PLC0415
+    from segue.stores.redis_notices import RedisNotices  # noqa: PLC0415
+
+    codecs = agent_codecs(settings)
+    with open_agent_stores(settings) as stores, ExitStack() as opened:
+        globs = list(dict.fromkeys(codec.pattern.glob for codec in codecs))
+        listening = redis_source(settings)
+        opened.callback(listening.close)
+        notices = RedisNotices(redis_address(settings), listening.nodes, globs)
+        opened.callback(notices.close)
+        job = FollowJob(codecs, settings.agentdb.ignore, rescan_seconds)
+        return AgentFollow(job, stores.source, stores.sink, notices, watch, stop).run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,10 @@ from segue.bootstrap.agent_library import open_agent_sides, open_handover
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.config import Settings, load
-from segue.errors import ConfigError, Interrupted, ModeRefused, NotConfirmed, SegueError
-from segue.model import AgentControl, AgentMode, StorageMode
+from segue.errors import Interrupted, ModeRefused, NotConfirmed, SegueError
+from segue.model import AgentControl, AgentMode
 from segue.phases.agent_cutover import AgentChanged, AgentFacts, AgentGateSeen, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
-
-ModeWord = StrEnum("ModeWord", {one.name: one.value for one in [*StorageMode, AgentMode.REDIS_ONLY, *list(AgentMode)[2:]]})  # type: ignore[misc]
-"""Any mode of either migration; which one is meant, `--agentdb` says."""
 
 
 class AgentOutput:
@@ -60,32 +56,6 @@ class AgentOutput:
         publish([result] if result is not None else [], data, self._format, self._file)
         if failure is not None:
             raise failure
-
-
-def agent_mode(word: ModeWord) -> AgentMode:
-    """Return the mode of agent state that a word names.
-
-    Raises:
-        ConfigError: It names one of the vector search.
-    """
-    try:
-        return AgentMode(word.value)
-    except ValueError:
-        message = f"{word.value} is no mode of agent state"
-        raise ConfigError(message, hint=f"With --agentdb: {', '.join(AgentMode)}.") from None
-
-
-def vector_mode(word: ModeWord) -> StorageMode:
-    """Return the mode of the vector search that a word names.
-
-    Raises:
-        ConfigError: It names one of agent state.
-    """
-    try:
-        return StorageMode(word.value)
-    except ValueError:
-        message = f"{word.value} is a mode of agent state"
-        raise ConfigError(message, hint="Add --agentdb.") from None
 
 
 def show(config: Path, output: AgentOutput) -> None:

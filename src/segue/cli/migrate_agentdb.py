@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,12 @@ def migrate_agentdb(
     restart: Annotated[
         bool, typer.Option("--restart", help="Copy everything again instead of resuming; doubles no row.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Then keep PostgreSQL up to date, until SIGTERM or Ctrl-C.", show_default=False)
+    ] = False,
+    rescan_secs: Annotated[
+        float, typer.Option("--rescan-secs", min=0.0, help="With --follow: from one reading of every key to the next.")
+    ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing anywhere.")] = False,
     output_format: options.OutputFormat = Format.TABLE,
     output_file: options.OutputFile = None,
@@ -55,8 +62,12 @@ def migrate_agentdb(
     """
     del no_input
     configure(log_format)
+    if follow and (skip_history or since or dry_run):
+        message = "--follow keeps everything up to date; --skip-history, --since and --dry-run do not go with it"
+        raise ConfigError(message, hint="Leave them out, or --follow.")
     results: list[Result] = []
     failure: SegueError | None = None
+    has_followed = False
     with stoppable() as stop:
         settings: Settings | None = None
         try:
@@ -67,15 +78,25 @@ def migrate_agentdb(
                     results.append(_preview_result(bootstrap.preview_agent_state(settings, wish, progress, stop)))
                 else:
                     results.append(_outcome_result(*bootstrap.migrate_agent_state(settings, wish, progress, stop)))
+            if follow and not stop.is_set():
+                results.append(_followed(settings, rescan_secs, log_format, stop))
+                has_followed = True
         except SegueError as fault:
             failure = None if stop.requested and isinstance(fault, RetryableError) else fault
             results += [] if dry_run or settings is None else _left_off(settings)
-    publish(results, _data(results, failure, stopped=stop.requested), output_format, output_file)
+    publish(results, _data(results, failure, stopped=stop.requested and not has_followed), output_format, output_file)
     if failure is not None:
         raise failure
-    if stop.requested and not dry_run:
+    if stop.requested and not dry_run and not has_followed:
         message = "interrupted; everything acknowledged is recorded"
         raise Interrupted(message, hint=f"The same command resumes: segue {VERB}")
+
+
+def _followed(settings: Settings, rescan_secs: float, log_format: LogFormat, stop: threading.Event) -> Result:
+    from segue.bootstrap.agent_library import follow_agents  # noqa: PLC0415  # needs the extra
+    from segue.cli import agent_following  # noqa: PLC0415
+
+    return agent_following.result(follow_agents(settings, rescan_secs, agent_following.Watch(log_format), stop))
 
 
 def _moment(text: str | None) -> int | None:

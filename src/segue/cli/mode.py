@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import structlog
@@ -13,13 +14,14 @@ import typer
 
 from segue import bootstrap
 from segue.bootstrap import ModeControl, returning
-from segue.cli import agent_mode, options
+from segue.bootstrap.agent_state import require_extra
+from segue.cli import options
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.config import CollectionSettings, Settings, load
-from segue.errors import BarrierNotReached, Interrupted, ModeRefused, SegueError
+from segue.errors import BarrierNotReached, ConfigError, Interrupted, ModeRefused, SegueError
 from segue.migration import GateSeen, closed, following, phase_of, reachable
-from segue.model import Control, Instance, StorageMode
+from segue.model import AgentMode, Control, Instance, StorageMode
 from segue.phases.cutover import Changed, Overrides, Patience, change_mode, examine, look, roll_out
 from segue.telemetry.logging import LogFormat, configure
 
@@ -29,6 +31,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+
+ModeWord = StrEnum("ModeWord", {one.value: one.value for one in [*StorageMode, *AgentMode]})  # type: ignore[misc]
+"""Any mode of either migration; which one is meant, `--agentdb` says."""
 
 AgentdbOption = Annotated[
     bool, typer.Option("--agentdb", help="Of agent state: redis_only, dual_write, shadow, postgres.", show_default=False)
@@ -48,6 +53,9 @@ def show(
     configure(log_format)
     began = time.monotonic()
     if agentdb:
+        require_extra()
+        from segue.cli import agent_mode  # noqa: PLC0415  # needs the extra
+
         agent_mode.show(config, agent_mode.AgentOutput("mode", output_format, output_file, log_format))
         return
     settings = load(config)
@@ -60,7 +68,7 @@ def show(
 
 @app.command("set")
 def set_(
-    word: Annotated[agent_mode.ModeWord, typer.Argument(metavar="MODE", help="The mode to change to.")],
+    word: Annotated[ModeWord, typer.Argument(metavar="MODE", help="The mode to change to.")],
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
     agentdb: AgentdbOption = False,
@@ -84,11 +92,14 @@ def set_(
     configure(log_format)
     began = time.monotonic()
     if agentdb:
+        require_extra()
+        from segue.cli import agent_mode  # noqa: PLC0415  # needs the extra
+
         output = agent_mode.AgentOutput("mode", output_format, output_file, log_format)
-        wanted = agent_mode.agent_mode(word)
+        wanted = AgentMode(_known(word, AgentMode, "leave --agentdb out"))
         agent_mode.change(config, wanted, output, wait_secs=wait_secs, overrides=override or [], reason=reason, dry_run=dry_run)
         return
-    mode = agent_mode.vector_mode(word)
+    mode = StorageMode(_known(word, StorageMode, "add --agentdb"))
     results: list[Result] = []
     failure: SegueError | None = None
     with stoppable() as stop:
@@ -109,6 +120,13 @@ def set_(
     publish(results, verb_data("mode", results, began, failure), output_format, output_file)
     if failure is not None:
         raise failure
+
+
+def _known(word: StrEnum, modes: type[StrEnum], remedy: str) -> str:
+    if word.value not in list(modes):
+        message = f"{word.value} is no mode here; there are {', '.join(modes)}"
+        raise ConfigError(message, hint=f"For the other migration, {remedy}.")
+    return str(word.value)
 
 
 def _change(

@@ -11,7 +11,8 @@ import typer
 
 from segue import bootstrap
 from segue.bootstrap import journaling, returning
-from segue.cli import agent_mode, options
+from segue.bootstrap.agent_state import require_extra
+from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
@@ -65,6 +66,9 @@ def rollback(
         message = "--replay and --leave go with --agentdb, one of them"
         raise ConfigError(message)
     if agentdb:
+        require_extra()
+        from segue.cli import agent_mode  # noqa: PLC0415  # needs the extra
+
         output = agent_mode.AgentOutput("rollback", output_format, output_file, log_format)
         agent_mode.roll_back(
             config,

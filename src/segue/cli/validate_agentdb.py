@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from segue.bootstrap import agent_state as bootstrap
-from segue.bootstrap.agent_library import record_comparison
 from segue.cli.interruption import Stop
 from segue.cli.output import Listing, Result
 from segue.config import Settings
@@ -27,6 +26,8 @@ def validated(
         verdict = reconcile.run(fix=fix and not dry_run)
     result = _result(verdict, sample_keys, threshold, time.monotonic() - began)
     if verdict.complete and not dry_run:
+        from segue.bootstrap.agent_library import record_comparison  # noqa: PLC0415  # needs the extra
+
         record_comparison(settings, clean=bool(result.data["clean"]), detail=f"{result.data['mode']}, {verdict.rows:,} rows")
     if not verdict.complete:
         return result, Interrupted("interrupted; nothing was changed", hint="The same command begins again.")

@@ -343,7 +343,8 @@ def _searches(seen: Seen, events: Sequence[Event], overlap: Histogram) -> list[P
     what = "both stores answer alike (shadow reads)"
     gate = next((gate for gate in seen.gates if gate.name == "shadow"), None)
     if gate is not None:
-        return [checked, Proof(what, gate.holds, gate.evidence)]
+        # Closed, it may only wait for more searches.
+        return [checked, Proof(what, gate.holds or None, gate.evidence)]
     if not overlap.count:
         return [checked, Proof(what, None, "no shadow read is counted by whoever was asked")]
     share = f"Milvus found {overlap.mean or 0:.2%} of what Neo4j found"

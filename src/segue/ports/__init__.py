@@ -6,7 +6,17 @@ memory implementation and on the real one (tests/contract).
 
 from __future__ import annotations
 
-from segue.ports.agent_live import AgentMeter, AgentPostgres, AgentRedis, AgentWrite, Gone, MakeRow, Noted, OutboxEntry
+from segue.ports.agent_live import (
+    AgentMeter,
+    AgentPostgres,
+    AgentRedis,
+    AgentWrite,
+    Gone,
+    KeyNotices,
+    MakeRow,
+    Noted,
+    OutboxEntry,
+)
 from segue.ports.agent_state import (
     AgentAdvance,
     AgentCompared,
@@ -133,6 +143,7 @@ __all__ = [
     "IndexState",
     "Journal",
     "KeyFacts",
+    "KeyNotices",
     "KindCounts",
     "Listing",
     "Looked",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from segue.model import AgentControl, AgentGate, AgentKind, AgentMode, AgentRecord, AgentRow, AgentStoreName, RedisType
@@ -230,4 +230,20 @@ class AgentMeter(Protocol):
 
     def acts(self, control: AgentControl) -> None:
         """The instance acts by this control row."""
+        ...
+
+
+class KeyNotices(Protocol):
+    """What Redis tells of changed keys: each at most once. One thread at a time."""
+
+    def begin(self) -> Sequence[str]:
+        """Listen, anew; return in words what Redis does not tell of, and what to set."""
+        ...
+
+    def take(self, seconds: float) -> Iterable[tuple[int, bytes]]:
+        """Return logical databases and keys that were told of; waits for the first one at most so long.
+
+        Raises:
+            RetryableError: The connection is lost, and with it what was told meanwhile.
+        """
         ...

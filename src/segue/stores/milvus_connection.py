@@ -146,9 +146,11 @@ class MilvusConnection:
         """
         with self.translated():
             answer = self._send(getattr(self._requests(), method), request, self.timeout_seconds).result()
-        code = answer.status.code or answer.status.error_code
+        # Some calls answer with nothing but a status.
+        status = getattr(answer, "status", answer)
+        code = status.code or status.error_code
         if code:
-            raise self.refusal(code, answer.status.reason)
+            raise self.refusal(code, status.reason)
         return answer
 
     def _requests(self) -> Any:

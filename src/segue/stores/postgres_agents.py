@@ -22,15 +22,14 @@ from psycopg import sql as quoting
 from segue.errors import GateClosed
 from segue.model import TABLES, AgentControl, AgentKind, AgentMode, AgentRecord, AgentRow, AgentTable, AgentValidated, RedisType
 from segue.ports import AgentWrite, Gone, MakeRow, Noted
-from segue.stores.postgres_store import AgentTables, Postgres
+from segue.stores.postgres_store import WRITING_LOCK, AgentTables, Postgres
 from segue.stores.postgres_wire import SOURCE_COLUMNS
 from segue.stores.sql import sql
 
 _IDLE_SECONDS = 1.0
 """After so long unused a connection is tried before it is used."""
 
-_LOCK = "hashtextextended('segue agentdb {} ' || current_schema(), 0)"
-_WRITING, _APPLYING = _LOCK.format("control"), _LOCK.format("outbox")
+_APPLYING = "hashtextextended('segue agentdb outbox ' || current_schema(), 0)"
 _HISTORY = {RedisType.LIST, RedisType.STREAM}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,7 +76,7 @@ class PostgresAgents(AgentTables):
     def change(self, seen: AgentControl, mode: AgentMode, *, epoch: int, is_open: bool, reason: str) -> AgentControl | None:
         """See `AgentPostgres`."""
         with self._lent() as connection:
-            connection.execute(f"SELECT pg_advisory_xact_lock({_WRITING})")
+            connection.execute(f"SELECT pg_advisory_xact_lock({WRITING_LOCK})")
             done = connection.execute(sql("agentdb_change"), (mode.value, epoch, is_open, reason, seen.epoch)).rowcount
         return AgentControl(mode, epoch, is_open, reason, seen.validated) if done else None
 
@@ -97,7 +96,7 @@ class PostgresAgents(AgentTables):
         removed = [write for write in writes if write.removed]
         added = [write for write in writes if not write.removed]
         with self._lent() as connection:
-            connection.execute(f"SELECT pg_advisory_xact_lock_shared({_WRITING})")
+            connection.execute(f"SELECT pg_advisory_xact_lock_shared({WRITING_LOCK})")
             self._check(connection)
             # A stream's ids grow in the order in which its elements are committed.
             for key in sorted({write.key for write in added if write.type is RedisType.STREAM}):

@@ -69,6 +69,7 @@ class AgentComparison(AgentTables):
         query = f"DELETE FROM {TABLES[kind].name} WHERE natural_key = ANY(%s) AND observed_at <= %s"
         at: datetime = moment(looked_at)
         with self._session() as connection:
+            self._refuse_stale(connection)
             gone: int = connection.execute(query, ([uuid.UUID(bytes=one) for one in natural_keys], at)).rowcount
             connection.commit()
         return gone

@@ -21,6 +21,7 @@ from segue.errors import (
     DatabaseNotFound,
     DataError,
     FatalError,
+    ModeRefused,
     PermissionMissing,
     SegueError,
     StoreTimeout,
@@ -34,6 +35,9 @@ from segue.stores.sql import sql
 
 _LOCK = 0x5E6E_A6DB
 """The advisory lock of whoever changes the schema."""
+
+WRITING_LOCK = "hashtextextended('segue agentdb control ' || current_schema(), 0)"
+"""The advisory lock that whoever writes agents' rows shares, and whoever changes their mode has alone."""
 
 _LOCK_POLL_SECONDS = 0.2
 _ROWS_A_BLOCK = 2_000
@@ -223,11 +227,23 @@ class AgentTables:
             by_kind[row.kind].append(row)
         written = 0
         with self._session() as connection:
+            self._refuse_stale(connection)
             for kind in sorted(by_kind):
                 self._stage(connection, kind, by_kind[kind])
                 written += connection.execute(self._merge(kind, touch=touch)).rowcount
             connection.commit()
         return written
+
+    def _refuse_stale(self, connection: psycopg.Connection[Any]) -> None:
+        """Refuse what was read from Redis while agents write PostgreSQL first; until the commit that cannot change.
+
+        Raises:
+            ModeRefused: They do.
+        """
+        connection.execute(f"SELECT pg_advisory_xact_lock_shared({WRITING_LOCK})")
+        if connection.execute(sql("agentdb_first")).fetchone() is not None:
+            message = "agents write PostgreSQL first: what Redis holds is older, and would take their writes back"
+            raise ModeRefused(message, hint="segue mode show --agentdb says the mode, docs/agent-library.md the ways back.")
 
     def counts(self) -> Mapping[AgentKind, int]:
         """See `AgentSink`."""

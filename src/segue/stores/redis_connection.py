@@ -135,6 +135,14 @@ class RedisLink:
             raise self._translate(reply) from reply
         return reply
 
+    def pushed(self, seconds: float) -> Any:
+        """Return the next message of a subscription, None where none comes within that time."""
+        if not self._is_open:
+            message = f"the connection to Redis at {self.address} is closed"
+            raise StoreUnavailable(message)
+        with self._translated():
+            return self._connection.read_response() if self._connection.can_read(seconds) else None
+
     def together(self, commands: Sequence[Command]) -> tuple[int, list[Any]]:
         """Run commands in one step of the server; return its clock in microseconds, and the replies."""
         replies = self.call([("MULTI",), ("TIME",), *commands, ("EXEC",)])

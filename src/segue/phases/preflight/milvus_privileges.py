@@ -1,8 +1,7 @@
 """May the account do in Milvus what a migration does? Every call is made of a collection that is not there.
 
 Milvus looks at the account before it looks at the request, so a refusal names the privilege and nothing is changed (seen of
-2.3.5, whose roles cannot be read without a privilege of their own, and where aliases take all global ones, "*"). `rehearsal`
-then does it all.
+2.3.5, whose roles cannot be read without a privilege of their own). `rehearsal` then does it all.
 """
 
 from __future__ import annotations
