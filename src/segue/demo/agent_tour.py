@@ -51,6 +51,12 @@ PLAIN_EPISODES = 20
 EPISODES = 10
 """For which a mode is looked at, at least, before the next one."""
 
+CHANGED = "postgres, gap closed"
+"""The stage in which the world is another one."""
+
+CHANGED_EPISODES = 20
+"""For which it learns in it, at least."""
+
 FEW = 5
 """Episodes that are averaged at the beginning and at the end of a mode."""
 
@@ -272,14 +278,14 @@ class AgentTour:
             self._world.close(NEAR_GAP)
             life.learner.forget_before(datetime.now(UTC))
 
-        life.between(change, lambda: "postgres, gap closed")
+        life.between(change, lambda: CHANGED)
         after = self._world.fewest_steps()
         self._say(
             f"The gap it always takes falls in. The shortest way had {before} steps, now it has {after}, elsewhere, and",
             "what it knows is wrong. Only what it reads from PostgreSQL and writes there can help it now:",
         )
         life.end_when(
-            lambda: len(life.within("postgres, gap closed")) >= 2 * FEW and life.learner.greedy_steps() == after,
+            lambda: len(life.within(CHANGED)) >= CHANGED_EPISODES and life.learner.greedy_steps() == after,
             f"policy that takes {after} steps",
         )
 
