@@ -12,7 +12,10 @@ from rich.console import Console
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where segue.toml and the state go.")] = Path("segue-demo"),
 ) -> None:
-    """Start real servers; move 579 films from Neo4j to Milvus under a reader and two editors, with Milvus killed halfway."""
+    """Start real servers; move 579 films from Neo4j to Milvus under a reader and two editors, with Milvus killed halfway.
+
+    Then an agent's state from Redis to PostgreSQL, while the agent learns.
+    """
     from segue.demo import tour  # noqa: PLC0415  # imports both database clients
 
     console = Console()

@@ -1,7 +1,7 @@
 """The steps of `segue demo`, in order, each said before it is done. Works on the sandbox's servers and nowhere else.
 
 The commands are the real ones, run as a person would run them, in a folder that stays for trying on. The users meanwhile are
-in `traffic.py`.
+in `traffic.py`; the steps about an agent's state are in `agent_tour.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 import segue
 from segue import StorageMode, StoreName, sandbox
-from segue.demo import side_by_side
+from segue.demo import agent_tour, side_by_side
 from segue.demo.application import FilmService
 from segue.demo.commands import Shell
 from segue.demo.films import Film, films, questions
@@ -45,7 +45,15 @@ TRIES = 3
 TRIGGER_SECONDS = 2.0
 """After which a dropped trigger is surely gone: twice the sandbox's refresh."""
 
-LEFT = ("segue.toml", "segue-state.db", "segue-state.db-wal", "segue-state.db-shm", "quarantine-films.jsonl", "application.log")
+LEFT = (
+    "segue.toml",
+    "segue-state.db",
+    "segue-state.db-wal",
+    "segue-state.db-shm",
+    "quarantine-films.jsonl",
+    "quarantine-agentdb.jsonl",
+    "application.log",
+)
 
 LINES = 3
 """Lines shown of what a mode change prints."""
@@ -101,7 +109,8 @@ def take(folder: Path, console: Console) -> None:
         tour.move()
         tour.compare()
         vectors.close()
-    _next_steps(folder, console)
+        further = agent_tour.take(folder, console)
+    _next_steps(folder, console, further)
 
 
 class Tour:
@@ -321,13 +330,14 @@ def _example(film: Film) -> str:
     return f"  For example: [italic]{film.title}[/italic] ({film.year}): {film.description}"
 
 
-def _next_steps(folder: Path, console: Console) -> None:
+def _next_steps(folder: Path, console: Console, further: Sequence[tuple[str, str]]) -> None:
     console.rule("[bold]What to try next")
     steps = [
         (f'cd {folder} && eval "$(segue sandbox env)"', "the servers still run; this points your shell at them"),
         ("segue mode set dual_write", "forward again: the copy still counts, since the trigger never stopped marking"),
         ("segue relay", "change a film in Neo4j, and Milvus follows"),
         ("segue migrate-embeddings --restart --format json", "copy again; no row is doubled"),
+        *further,
         ("less segue.toml application.log", "what init found and can be set; what the application logged when Milvus died"),
         ("segue sandbox down", "end the servers"),
     ]
