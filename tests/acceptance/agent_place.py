@@ -79,7 +79,11 @@ class AgentPlace:
     def environment(self, changes: Mapping[str, str | None] = {}) -> dict[str, str]:
         """Return this process's environment with the servers' addresses in it; None takes a name out."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_VARIABLES)}
-        own = {"REDIS_URL": redis_url(self.redis_at, self.db), "DATABASE_URL": database_url(self.postgres_at)}
+        own = {
+            "REDIS_URL": redis_url(self.redis_at, self.db),
+            "DATABASE_URL": database_url(self.postgres_at),
+            "SEGUE_LOG_FORMAT": "text",
+        }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 
     def start(self, *arguments: str, **changes: str | None) -> Started:

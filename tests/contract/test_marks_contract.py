@@ -203,14 +203,14 @@ def test_a_taint_is_cured_by_a_fresh_token_when_it_has_run_out(place: Place) -> 
     """Before that the sweep leaves it; after it the key is dirty again, although it had been acknowledged."""
     parts = held(place)
     place.write("a")
-    place.marks.taint(["a"], 0.5)
+    place.marks.taint(["a"], 3)
     place.marks.acknowledge(place.marks.look(["a"]).versions)
 
     place.marks.sweep(parts, 60)
     assert place.marks.dirty(parts, 10) == []
     assert place.marks.backlog().tainted == 1
 
-    place.wait(0.6)
+    place.wait(3.1)
     place.marks.sweep(parts, 60)
     assert place.marks.dirty(parts, 10) == ["a"]
     assert place.marks.backlog().tainted == 0

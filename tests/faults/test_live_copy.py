@@ -109,14 +109,16 @@ def _copy(shop: Shop, through: str, havoc: Havoc, choose: random.Random) -> None
         eventually(lambda copying=copying: copying.process.poll() is not None, choose.uniform(0, 1.0))  # type: ignore[misc]
         kill(copying)
         havoc.did("copy killed")
-    until = time.monotonic() + PATIENCE_SECONDS
+    until, in_calm = time.monotonic() + PATIENCE_SECONDS, 0
     while (copied := shop.place.start("migrate-embeddings", "--format", "json", **small).ended(240)).code:
         # A store that is away at the start ends it, and its operator says the same command again.
         havoc.did("copy given up")
         assert copied.code == 1, copied.err
-        assert time.monotonic() < until + 3 * PATIENCE_SECONDS, copied.err
+        # The first time it may have begun in the storm, the second time while Milvus was still starting.
+        assert in_calm < 3, copied.err
         if time.monotonic() > until:
             havoc.calm()
+            in_calm += 1
     assert copied.data["status"] == "ok"
 
 

@@ -155,6 +155,7 @@ def init(place: Workplace, preset: str, *arguments: str) -> dict[str, Any]:
 
 def copy(place: Workplace) -> None:
     """Capture changes from here on, and copy what there is."""
+    place.note_preflight()
     for arguments in (("mode", "set", "dual_write"), ("migrate-embeddings",)):
         ended = place.segue(*arguments)
         assert ended.code == 0, ended.err
@@ -178,7 +179,8 @@ def answered_by_milvus(place: Workplace) -> None:
         refused = []
 
         def changed(mode: str = mode, refused: list[str] = refused) -> bool:
-            ended = place.segue("mode", "set", mode, "--override", "validation", "--reason", "a test of the frameworks")
+            passed = ("--override", "validation", "--override", "shadow", "--reason", "a test of the frameworks")
+            ended = place.segue("mode", "set", mode, *passed)
             refused.append(ended.err)
             return ended.code == 0
 

@@ -400,7 +400,8 @@ def test_help_and_version_import_no_database_client(arguments: tuple[str, ...]) 
 def _alone(folder: Path, *arguments: str) -> Ended:
     """Run a command that gets as far as its configuration and no further, so needs no server."""
     names = ("NEO4J_", "MILVUS_", "SEGUE_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    environment = {**inherited, "SEGUE_LOG_FORMAT": "text"}
     done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 

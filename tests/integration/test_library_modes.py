@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ def test_reads_follow_the_lower_mode_and_the_file_while_it_runs(copied: Shop, tm
 
 def test_a_file_that_says_no_mode(copied: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At the start: an error that lists the modes and shows nothing of the file. Later: the last one stays, told once."""
+    caplog.set_level(logging.WARNING, "segue")
     mounted = _ConfigMap(tmp_path, "turbo-secret")
     configured = f'[application]\nstorage_mode_file = "{mounted.path}"'
     for content in ("turbo-secret", "", "hybrid hybrid", None):

@@ -63,6 +63,7 @@ def test_sigterm_drains_for_as_long_as_it_may(place: Workplace, drain: int) -> N
     dirty = place.rows("MATCH (m:SegueMark {collection: $name}) WHERE m.ver <> m.acked RETURN count(*)", name=place.collection)
     assert told["dirty"] == dirty[0][0]
     assert (told["dirty"] == 0) == bool(drain)
-    assert told["equal"] + told["dirty"] == CHANGED
+    # A key whose request was not answered in time is made equal once more.
+    assert told["equal"] + told["dirty"] >= CHANGED
     held = place.rows("MATCH (l:SegueLease {collection: $name}) WHERE l.owner <> '' RETURN l", name=place.collection)
     assert not held, "some partition is still leased"
