@@ -49,6 +49,9 @@ Transaction = Callable[..., list[list[Any]]]
 """Runs a query with parameters within a transaction and returns its rows."""
 
 _DATABASE_CODES = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientError.Database.DatabaseUnavailable")
+_MADE_MEANWHILE = "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists"
+"""Two statements with IF NOT EXISTS at once, of which neither found it there."""
+
 _DELETED_MEANWHILE = "Neo.ClientError.Statement.EntityNotFound"
 """A query waited for the lock of a node that another transaction deleted meanwhile."""
 
@@ -217,6 +220,14 @@ class Neo4jConnection:
             driver.session(database=self.database) as session,
         ):
             return session.execute_write(attempt)
+
+    def define(self, statement: str) -> None:
+        """Run a schema statement that has IF NOT EXISTS; that somebody else makes the same at this moment is no error."""
+        try:
+            self.write(lambda run: run(statement))
+        except FatalError as fault:
+            if getattr(fault.__cause__, "code", "") != _MADE_MEANWHILE:
+                raise
 
     def tried(self, cypher: str, **parameters: Any) -> None:
         """Run a query and take back what it did."""

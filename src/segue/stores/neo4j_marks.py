@@ -39,7 +39,7 @@ def prepare(connection: Neo4jConnection) -> None:
     Idempotent.
     """
     for statement in _SCHEMA:
-        connection.write(lambda run, text=statement: run(text))  # type: ignore[misc]
+        connection.define(statement)
 
 
 class Neo4jMarks:
