@@ -366,7 +366,7 @@ def test_what_an_instance_saw_outlives_it_while_the_epoch_lasts(place: Place) ->
     place.node.leave("left")
     place.node.leave("left")
     place.wait(0.8)
-    place.node.renew(Instance("other", "host", None, epoch), 0.05)
+    place.node.renew(Instance("other", "host", None, epoch), 30)
     assert [one.name for one in place.node.instances()] == ["other"]
     assert place.node.observed().compared == 12
 
