@@ -175,6 +175,7 @@ def await_forgotten(place: Workplace, key: str) -> None:
 
 def answered_by_milvus(place: Workplace) -> None:
     """Go from a copied collection in `dual_write` to `hybrid`, as an operator does who is in a hurry."""
+    drain(place)
     for mode in ("shadow_milvus", "hybrid"):
         refused = []
 
