@@ -23,13 +23,10 @@ def marked(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: 
     """A shop in `dual_write`, not copied yet."""
     with workplace(tmp_path_factory.mktemp("logs"), newest_neo4j, milvus_endpoint) as place:
         one = Shop(place)
-        try:
-            one.load(ITEMS)
-            place.note_preflight()
-            assert place.segue("mode", "set", "dual_write").code == 0
-            yield one
-        finally:
-            one.clear()
+        one.load(ITEMS)
+        place.note_preflight()
+        assert place.segue("mode", "set", "dual_write").code == 0
+        yield one
 
 
 def test_every_line_is_json_and_every_batch_has_one(marked: Shop) -> None:

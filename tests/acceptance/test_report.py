@@ -65,29 +65,26 @@ def migrated(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory
     folder = tmp_path_factory.mktemp("migrated")
     with workplace(folder, newest_neo4j, milvus_endpoint) as place:
         shop = Shop(place)
-        try:
-            shop.load(ITEMS)
-            shop.configure(shadow_rate=1, milvus_seconds=5)
-            unfit = [{"id": f"bad{number}", "embedding": [1.0] * size} for number, size in enumerate((2, 3, DIMENSION))]
-            unfit[2]["embedding"] = [0.0] * DIMENSION
-            place.rows("UNWIND $rows AS row CREATE (n:LABEL) SET n = row, n.title = 'bad'", rows=unfit)
-            for command in ("preflight", "mode set dual_write", "migrate-embeddings"):
-                assert place.segue(*command.split()).code == 0
-            port = free_port()
-            relay = place.start("relay", "--metrics-port", str(port))
-            with in_service(shop) as application:
-                eventually(lambda: application.searches[segue.StoreName.NEO4J] > 50)
-                arguments = ("mode", "set", "shadow_milvus", "--override", "validation", "--reason", REASON)
-                until = time.monotonic() + 60
-                while (ended := place.segue(*arguments)).code == 5 and time.monotonic() < until:
-                    time.sleep(0.5)
-                assert ended.code == 0, ended.err
-                assert place.segue("validate", "--full").code == 0
-                eventually(lambda: application.searches[segue.StoreName.MILVUS] > 100)
-                yield Migrated(shop, application, relay, f"http://127.0.0.1:{port}/metrics")
-            assert application.faults == []
-        finally:
-            shop.clear()
+        shop.load(ITEMS)
+        shop.configure(shadow_rate=1, milvus_seconds=5)
+        unfit = [{"id": f"bad{number}", "embedding": [1.0] * size} for number, size in enumerate((2, 3, DIMENSION))]
+        unfit[2]["embedding"] = [0.0] * DIMENSION
+        place.rows("UNWIND $rows AS row CREATE (n:LABEL) SET n = row, n.title = 'bad'", rows=unfit)
+        for command in ("preflight", "mode set dual_write", "migrate-embeddings"):
+            assert place.segue(*command.split()).code == 0
+        port = free_port()
+        relay = place.start("relay", "--metrics-port", str(port))
+        with in_service(shop) as application:
+            eventually(lambda: application.searches[segue.StoreName.NEO4J] > 50)
+            arguments = ("mode", "set", "shadow_milvus", "--override", "validation", "--reason", REASON)
+            until = time.monotonic() + 60
+            while (ended := place.segue(*arguments)).code == 5 and time.monotonic() < until:
+                time.sleep(0.5)
+            assert ended.code == 0, ended.err
+            assert place.segue("validate", "--full").code == 0
+            eventually(lambda: application.searches[segue.StoreName.MILVUS] > 100)
+            yield Migrated(shop, application, relay, f"http://127.0.0.1:{port}/metrics")
+        assert application.faults == []
 
 
 def report(migrated: Migrated, *arguments: str, **changes: str | None) -> dict[str, Any]:

@@ -32,6 +32,10 @@ COMMAND = (sys.executable, "-m", "segue")
 _OWN_VARIABLES = ("NEO4J_", "MILVUS_", "SEGUE_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "TTY_")
 
 
+OURS = "SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance|SegueCanary"
+"""The labels of what Segue keeps in Neo4j beside the items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A command that has ended: its exit code and what it said."""
@@ -218,8 +222,14 @@ class Workplace:
         for started in self._started:
             started.process.kill()
             started.process.wait()
+        self.forget()
         _remove_labels(self.rows, self.label)
         self.drop_collections()
+
+    def forget(self) -> None:
+        """Remove Segue's own nodes of the collections made under its name."""
+        text = f"MATCH (n:{OURS}) WHERE n.collection STARTS WITH $name DETACH DELETE n"
+        self.rows(text, name=self.collection)
 
     def drop_records(self) -> None:
         """Remove the state file and what lies beside it."""

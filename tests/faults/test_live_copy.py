@@ -61,7 +61,6 @@ def test_nothing_is_lost_and_no_user_notices(
     with ExitStack() as stack:
         place = stack.enter_context(workplace(tmp_path, neo4j, own_milvus.endpoint))
         shop = Shop(place, {"visible_seconds": 5, "neo4j_seconds": 30, "oversample": 100, "ef": 256})
-        stack.callback(shop.clear)
         shop.load(ITEMS)
         assert place.segue("capture", "install").code == 0
         stack.callback(place.segue, "capture", "remove")

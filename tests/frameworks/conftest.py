@@ -114,7 +114,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path_factory: p
     """A folder, a label and a collection for the module."""
     with workplace(tmp_path_factory.mktemp("frameworks"), newest_neo4j, milvus_endpoint) as one:
         yield one
-        forget(one)
 
 
 @pytest.fixture(autouse=True)
@@ -123,12 +122,6 @@ def _servers_in_the_environment(place: Workplace, monkeypatch: pytest.MonkeyPatc
     for name, value in place.environment().items():
         if name.startswith(("NEO4J_", "MILVUS_")):
             monkeypatch.setenv(name, value)
-
-
-def forget(place: Workplace) -> None:
-    """Take away Segue's own nodes of a place."""
-    kinds = "SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance"
-    place.rows(f"MATCH (m:{kinds}) WHERE m.collection STARTS WITH $name DETACH DELETE m", name=place.collection)
 
 
 def neo4j_job(place: Workplace) -> dict[str, Any]:

@@ -51,7 +51,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
             made(place, f"{name}_v{version}")
         place.client.create_alias(f"{name}_v2", name)
         yield place
-        place.rows(f"MATCH (n:{OURS} {{collection: $name}}) DELETE n", name=name)
 
 
 def made(place: Workplace, name: str, description: str = "made by Segue") -> None:

@@ -60,10 +60,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         found.note_preflight()
         assert found.segue("mode", "set", "dual_write").code == 0
         yield found
-        found.rows(
-            "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m",
-            name=found.collection,
-        )
 
 
 def test_a_relay_shows_what_it_carries_over(place: Workplace) -> None:

@@ -71,9 +71,6 @@ def _place(neo4j: Endpoint, milvus: Endpoint, folder: Path) -> Iterator[Workplac
     with workplace(folder, neo4j, milvus) as place:
         place.configure(CONFIGURATION.format(collection=place.collection, label=place.label))
         yield place
-        place.rows(
-            "MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection
-        )
 
 
 def mode(place: Workplace, *arguments: str) -> Ended:

@@ -26,7 +26,6 @@ from segue.ports import Machine
 from segue.sandbox import Endpoint
 
 NOWHERE = "127.0.0.1:1"
-OURS = "MATCH (n:SegueControl|SegueEvent {collection: $name}) DELETE n"
 FAST = "[preflight]\nprobe_seconds = 1.0\n"
 
 
@@ -40,7 +39,6 @@ def loaded(
         place.rows("CALL db.awaitIndexes(60)")
         place.configure(configuration(place, items, extra=FAST))
         yield place, items
-        place.rows(OURS, name=place.collection)
 
 
 @pytest.fixture
@@ -48,7 +46,6 @@ def bare(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> I
     """A place where a test puts what it wants."""
     with workplace(tmp_path, newest_neo4j, milvus_endpoint) as place:
         yield place
-        place.rows(OURS, name=place.collection)
 
 
 def preflight(place: Workplace, *arguments: str, **changes: str | None) -> Ended:

@@ -37,8 +37,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
             yield place
         finally:
             place.segue("capture", "remove")
-            everything = "MATCH (m:SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay {collection: $name}) DETACH DELETE m"
-            place.rows(everything, name=place.collection)
 
 
 @pytest.mark.parametrize("drain", [0, 30])

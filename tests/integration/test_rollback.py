@@ -70,8 +70,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
         place.note_preflight()
         yield place
-        nodes = "SegueControl|SegueEvent|SegueInstance|SegueMark|SegueLease|SegueRelay"
-        place.rows(f"MATCH (n:{nodes} {{collection: $name}}) DELETE n", name=place.collection)
 
 
 def make_index(place: Workplace) -> None:

@@ -42,9 +42,6 @@ def place(newest_neo4j: Endpoint, milvus_endpoint: Endpoint, tmp_path: Path) -> 
         place.rows("CALL db.awaitIndex($name, 60)", name=place.collection)
         place.note_preflight()
         yield place
-        place.rows(
-            "MATCH (n:SegueControl|SegueEvent|SegueInstance|SegueMark {collection: $name}) DELETE n", name=place.collection
-        )
 
 
 def configure(place: Workplace, rollout: str) -> None:
