@@ -27,7 +27,7 @@ from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, RetryableError, SegueError, StateStoreFailed
 from segue.migration import Terms
 from segue.model import Budget, CarriedProperty, Counts, Depth, EventKind, FenceTimes, Layout, SourceSpec, StorageMode
-from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview, total
+from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview
 from segue.phases.discover import Proposal, discover
 from segue.phases.observe import observe
 from segue.phases.reconcile import Job as ReconcileJob
@@ -50,6 +50,7 @@ from segue.ports import (
     Run,
     Sink,
     Source,
+    total,
 )
 from segue.state import quarantine_file
 from segue.state.sqlite_comparisons import SqliteComparisons

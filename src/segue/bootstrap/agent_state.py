@@ -16,7 +16,7 @@ from segue import __version__
 from segue.config import Settings
 from segue.errors import ConfigError, SegueError, StateStoreFailed
 from segue.model import AgentMapping, Counts
-from segue.ports import AgentSink, AgentSource, Progress, Run
+from segue.ports import AgentSink, AgentSource, Progress, Run, total
 from segue.state import quarantine_file
 from segue.state.sqlite_agent_copies import SqliteAgentCopies
 
@@ -206,7 +206,7 @@ def few_collections() -> Iterator[None]:
 
 def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
     """Return the newest run with its account, None where none is recorded or the records cannot be read."""
-    from segue.phases.agent_copy import COLLECTION, total  # noqa: PLC0415
+    from segue.phases.agent_copy import COLLECTION  # noqa: PLC0415
 
     if not settings.state.path.exists():
         return None

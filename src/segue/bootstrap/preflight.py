@@ -20,13 +20,13 @@ from segue.engines.local_machine import LocalMachine
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import Interrupted, SegueError
 from segue.model import Counts, EventKind, Key, Layout, Preflighted, SourceSpec
-from segue.phases.backfill import Backfill, Beside, Job, total
+from segue.phases.backfill import Backfill, Beside, Job
 from segue.phases.preflight import CHECKS
 from segue.phases.preflight.check import Candidate, Limits, Room, Store
 from segue.phases.preflight.milvus_capacity import SCRATCH
 from segue.phases.preflight.running import Looked, Verdict, run
 from segue.pipelines.batch_size import LARGEST
-from segue.ports import AgentServer, Cluster, IndexProgress, Machine, Marks, Rehearsed, Server, Sink, Stretch
+from segue.ports import AgentServer, Cluster, IndexProgress, Machine, Marks, Rehearsed, Server, Sink, Stretch, total
 from segue.state.sqlite_state import SqliteState
 
 CONNECT_SECONDS = 5.0

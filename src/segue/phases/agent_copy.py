@@ -17,11 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-import tenacity
-
 from segue.delivery import in_parts
-from segue.errors import CursorLost, FatalError, RetryableError, UnsafeResume
+from segue.errors import CursorLost, FatalError, UnsafeResume
 from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
+from segue.patience import Patience
 from segue.pipelines.agent_sorting import Sorter
 from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences
 from segue.pipelines.conditions import differences
@@ -37,6 +36,7 @@ from segue.ports import (
     RedisNode,
     Run,
     UnknownKeys,
+    total,
 )
 
 T = TypeVar("T")
@@ -215,7 +215,7 @@ class AgentCopy:
         self._sink = sink
         self._progress = progress
         self._stop = stop
-        self._patiently = _Patience(job.patience_seconds, progress, stop)
+        self._patiently = Patience(job.patience_seconds, progress, stop, but_not=(CursorLost,))
         self._sorter = Sorter(job.codecs, job.ignore)
         self._nodes: list[RedisNode] = []
         self._readings = 0
@@ -468,7 +468,7 @@ class AgentCopy:
 class _Delivery:
     """Batches into PostgreSQL and the records, in order."""
 
-    def __init__(self, sink: AgentSink, state: AgentCopyState, run: Run, patiently: _Patience, progress: Progress) -> None:
+    def __init__(self, sink: AgentSink, state: AgentCopyState, run: Run, patiently: Patience, progress: Progress) -> None:
         self._sink = sink
         self._state = state
         self._run = run
@@ -543,47 +543,6 @@ class _Writer:
             except BaseException as fault:  # noqa: BLE001  # raised again by whoever hands over the next one
                 self._failure = fault
                 return
-
-
-class _Patience:
-    """Calls a store until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
-
-    def __init__(self, seconds: float, progress: Progress, stop: threading.Event) -> None:
-        self._seconds = seconds
-        self._progress = progress
-        self._stop = stop
-
-    def __call__(self, call: Callable[[], T], between: Callable[[], None] = lambda: None) -> T:
-        """Call; after a failure `between` is called before the next try."""
-        first = True
-
-        def attempt() -> T:
-            nonlocal first
-            if not first:
-                between()
-            first = False
-            return call()
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda fault: isinstance(fault, RetryableError) and type(fault) is not CursorLost
-            ),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=tenacity.stop_any(tenacity.stop_after_delay(self._seconds), tenacity.stop_when_event_set(self._stop)),
-            sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=lambda state: self._progress.note(f"{state.outcome and state.outcome.exception()}; trying again"),
-            reraise=True,
-        )
-        return retrying(attempt)
-
-
-def total(ranges: Sequence[RangeProgress]) -> Counts:
-    """Return the account over all ranges, in rows; what is pending is an estimate by keys."""
-    return Counts(
-        sum(one.source for one in ranges),
-        sum(one.migrated for one in ranges),
-        sum(one.quarantined for one in ranges),
-    )
 
 
 def _together(one: dict[str, UnknownKeys], other: dict[str, UnknownKeys]) -> dict[str, UnknownKeys]:

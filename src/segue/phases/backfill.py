@@ -14,15 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import tenacity
-
 from segue.delivery import find_guilty
 from segue.errors import DataError, Interrupted, RetryableError, Throttled, UnsafeResume
 from segue.model import STATIC, Counts, Encoded, Key, Layout, Page, Quarantined, Range, Rows, SourceSpec
+from segue.patience import Patience
 from segue.pipelines.batch_size import BatchSize
 from segue.pipelines.conditions import conditions, differences, settled, with_types
 from segue.pipelines.embeddings import Codec
-from segue.ports import Ack, BackfillState, Census, Marks, Progress, RangeProgress, Run, Sink, Source, Workers
+from segue.ports import Ack, BackfillState, Census, Marks, Progress, RangeProgress, Run, Sink, Source, Workers, total
 
 T = TypeVar("T")
 
@@ -180,7 +179,7 @@ class Backfill:
         self._workers = workers
         self._progress = progress
         self._stop = stop
-        self._patiently = _Patience(job.patience_seconds, progress, stop)
+        self._patiently = Patience(job.patience_seconds, progress, stop)
         self._left: list[int] = []
 
     def preview(self, most: int = 5_000) -> Preview:
@@ -390,7 +389,7 @@ class _Copier:
         source: Source,
         sink: Sink,
         size: BatchSize,
-        patiently: _Patience,
+        patiently: Patience,
         beside: Beside | None,
         left: list[int],
         progress: Progress,
@@ -478,34 +477,3 @@ class _Copier:
 
     def _send(self, rows: Rows) -> None:
         self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
-
-
-class _Patience:
-    """Calls a store until it answers, with growing pauses, as long as patience lasts and nobody asked to stop."""
-
-    def __init__(self, seconds: float, progress: Progress, stop: threading.Event) -> None:
-        self._seconds = seconds
-        self._progress = progress
-        self._stop = stop
-
-    def __call__(self, call: Callable[[], T]) -> T:
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(RetryableError),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=tenacity.stop_any(tenacity.stop_after_delay(self._seconds), tenacity.stop_when_event_set(self._stop)),
-            sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=lambda attempt: self._progress.note(
-                f"{attempt.outcome and attempt.outcome.exception()}; trying again"
-            ),
-            reraise=True,
-        )
-        return retrying(call)
-
-
-def total(ranges: Sequence[RangeProgress]) -> Counts:
-    """Return the account over all ranges."""
-    return Counts(
-        sum(one.source for one in ranges),
-        sum(one.migrated for one in ranges),
-        sum(one.quarantined for one in ranges),
-    )

@@ -20,6 +20,7 @@ import msgspec
 import orjson
 
 from segue.model import AgentColumn, ColumnType, Encoding, Reason
+from segue.pipelines.values import all_finite
 
 Raw = msgspec.Raw
 
@@ -231,7 +232,7 @@ def json_text(value: object) -> bytes:
         # Whole numbers beyond 64 bits are JSON, too.
         packed = _slow_json(value, refusal)
     # orjson writes NaN and infinities as null.
-    if b"null" in packed and not _all_finite(value):
+    if b"null" in packed and not all_finite(value):
         raise UnfitError(Reason.VALUE_NOT_FINITE, "a number in it is not finite, which PostgreSQL's JSONB cannot hold")
     return sound_json(packed)
 
@@ -250,16 +251,6 @@ def _default(value: object) -> object:
         return msgspec.json.decode(value)
     message = f"a {type(value).__name__}"
     raise TypeError(message)
-
-
-def _all_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_all_finite(one) for one in (*value.keys(), *value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(_all_finite(one) for one in value)
-    return True
 
 
 def _payload(found: object) -> bytes | None:

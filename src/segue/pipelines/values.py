@@ -46,7 +46,7 @@ def to_json(members: dict[str, Any]) -> bytes:
         message = f"no JSON form: {refusal.__cause__ or refusal}"
         raise UnfaithfulValueError(message) from refusal
     # orjson writes NaN and infinities as null; Neo4j stores no nulls, so a null in the output is worth a look.
-    if b"null" in packed and not _all_finite(members):
+    if b"null" in packed and not all_finite(members):
         message = "a number that is not finite, which JSON cannot hold"
         raise NotFiniteError(message)
     return packed
@@ -89,11 +89,12 @@ def _plain(value: object) -> object:
     raise TypeError(message)
 
 
-def _all_finite(value: object) -> bool:
+def all_finite(value: object) -> bool:
+    """Say whether every number in a value is finite, keys of maps included."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(_all_finite(member) for member in value.values())
+        return all(all_finite(one) for one in (*value.keys(), *value.values()))
     if isinstance(value, (list, tuple)):
-        return all(_all_finite(member) for member in value)
+        return all(all_finite(one) for one in value)
     return True

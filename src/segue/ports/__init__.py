@@ -49,6 +49,7 @@ from segue.ports.copying import (
     Sink,
     Source,
     Workers,
+    total,
 )
 from segue.ports.journal import Journal
 from segue.ports.marking import (
@@ -195,4 +196,5 @@ __all__ = [
     "VectorIndexFound",
     "Workers",
     "Writes",
+    "total",
 ]

@@ -179,6 +179,15 @@ class RangeProgress:
         return seen if self.done else max(self.range.planned, seen)
 
 
+def total(ranges: Sequence[RangeProgress]) -> Counts:
+    """Return the account over all ranges; of keys in Redis, what is pending is an estimate."""
+    return Counts(
+        sum(one.source for one in ranges),
+        sum(one.migrated for one in ranges),
+        sum(one.quarantined for one in ranges),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One copy of one collection, from its plan to its index, over as many interruptions as it takes."""

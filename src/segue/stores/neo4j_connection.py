@@ -37,7 +37,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
-from segue.stores.tls_probe import takes_tls
+from segue.stores.tls_probe import takes_tls, was_refused_by_tls
 from segue.stores.watchdog import Watchdog
 
 # The driver logs what it also raises.
@@ -304,12 +304,7 @@ def _require_bolt(uri: str) -> None:
 
 
 def _speaks_tls(fault: BaseException) -> bool:
-    seen: BaseException | None = fault
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return any(sign in repr(fault) for sign in _TLS_ALERT)
+    return was_refused_by_tls(fault) or any(sign in repr(fault) for sign in _TLS_ALERT)
 
 
 def _first_line(fault: Exception) -> str:

@@ -30,7 +30,7 @@ from segue.errors import (
     StoreUnavailable,
     TlsMismatch,
 )
-from segue.stores.tls_probe import takes_tls
+from segue.stores.tls_probe import takes_tls, was_refused_by_tls
 
 Command = tuple[bytes | str | int, ...]
 
@@ -255,12 +255,7 @@ def clock_of(reply: Sequence[bytes]) -> int:
 
 
 def _speaks_tls(fault: BaseException) -> bool:
-    seen: BaseException | None = fault
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return "SSL" in str(fault)
+    return was_refused_by_tls(fault) or "SSL" in str(fault)
 
 
 __all__ = ["Command", "Pace", "RedisAddress", "RedisLink", "RetryableError", "clock_of", "is_wrong_type"]

@@ -1,4 +1,4 @@
-"""Whether a port speaks TLS, asked when a connection failed. Knows no store."""
+"""Whether a connection failed by TLS, and whether a port speaks it. Knows no store."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def takes_tls(host: str, port: int) -> bool:
         return "ALERT" in (refusal.reason or "")
     except OSError:
         return False
+
+
+def was_refused_by_tls(fault: BaseException) -> bool:
+    """Say whether an error of TLS is among what led to a fault."""
+    seen: BaseException | None = fault
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -7,12 +7,10 @@ composition root's.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,6 +33,7 @@ from segue.pipelines.agent_writes import AgentLayout, layout_of
 from segue.ports import AgentMeter, AgentPostgres, AgentRedis, AgentWrite, Noted
 from segue.traffic.agent_follower import AgentFollower
 from segue.traffic.agent_shadow import AgentShadow
+from segue.traffic.awaited import Awaited
 
 T = TypeVar("T")
 
@@ -329,7 +328,7 @@ class _Clock:
             return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self._last)
 
 
-class AsyncAgentStateStore:
+class AsyncAgentStateStore(Awaited[AgentStateStore]):
     """`AgentStateStore` for asyncio: the same words, awaited. Made by `segue.connect_agents_async`.
 
     Calls run in threads of its own. An async context manager that closes itself.
@@ -340,16 +339,7 @@ class AsyncAgentStateStore:
     """
 
     def __init__(self, store: AgentStateStore, *, threads: int = 32) -> None:
-        self._store = store
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="segue-agents")
-
-    async def __aenter__(self) -> Self:
-        """Return the store itself."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close the store."""
-        await self.close()
+        super().__init__(store, threads=threads, name="segue-agents")
 
     @property
     def mode(self) -> AgentMode:
@@ -415,12 +405,3 @@ class AsyncAgentStateStore:
     async def pending(self) -> AgentBacklog:
         """See `AgentStateStore.pending`."""
         return await self._run(self._store.pending)
-
-    async def close(self) -> None:
-        """See `AgentStateStore.close`."""
-        # Not in one of its own threads, which are gone when it is closed again.
-        await asyncio.to_thread(self._store.close)
-        self._threads.shutdown(wait=False)
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

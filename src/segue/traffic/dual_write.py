@@ -6,10 +6,8 @@ the bounded wait for Milvus. Knows ports only; what is opened and closed with it
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -23,6 +21,7 @@ from segue.model import Freshness, Hit, Item, Key, SourceSpec, StorageMode, Stor
 from segue.pipelines.calls import checked_items, checked_k, checked_keys, checked_vector, checked_wait
 from segue.pipelines.filters import parse
 from segue.ports import Backlog, Lookup, Meter, Writes
+from segue.traffic.awaited import Awaited
 from segue.traffic.modes import ModeFollower
 from segue.traffic.search import Search
 
@@ -257,7 +256,7 @@ class DualWriteStore:
             time.sleep(min(LOOK_SECONDS, left))
 
 
-class AsyncDualWriteStore:
+class AsyncDualWriteStore(Awaited[DualWriteStore]):
     """`DualWriteStore` for asyncio: the same words, awaited. Made by `segue.connect_async`.
 
     Calls run in threads of its own, since both drivers' fast paths are synchronous; `mark` runs in the application's own
@@ -269,16 +268,7 @@ class AsyncDualWriteStore:
     """
 
     def __init__(self, store: DualWriteStore, *, threads: int = 32) -> None:
-        self._store = store
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="segue")
-
-    async def __aenter__(self) -> Self:
-        """Return the store itself."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close the store."""
-        await self.close()
+        super().__init__(store, threads=threads, name="segue")
 
     @property
     def spec(self) -> SourceSpec:
@@ -326,12 +316,3 @@ class AsyncDualWriteStore:
     async def pending(self) -> Backlog:
         """See `DualWriteStore.pending`."""
         return await self._run(self._store.pending)
-
-    async def close(self) -> None:
-        """See `DualWriteStore.close`."""
-        # Not in one of its own threads, which are gone when it is closed again.
-        await asyncio.to_thread(self._store.close)
-        self._threads.shutdown(wait=False)
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -300,7 +300,9 @@ class _Overlay:
         if opened.dirty:
             parts.append(self._part(self._of_page(opened.page, {})))
         if len(opened.marks) > len(opened.dirty):
-            parts.append(self._of_acknowledged({key: opened.marks[key] for key in opened.marks.keys() - opened.dirty}))
+            parts.append(
+                self._of_acknowledged({key: version for key, version in opened.marks.items() if key not in opened.dirty})
+            )
         return [part for part in parts if part.keys]
 
     def _of_acknowledged(self, versions: Mapping[Key, str]) -> _Part:
