@@ -11,9 +11,9 @@ import structlog
 
 from segue.bootstrap.agent_library import open_agent_sides, open_handover
 from segue.cli.interruption import Stop, stoppable
-from segue.cli.output import Format, Listing, Result, error_data, publish
+from segue.cli.output import Format, Listing, Result, error_data, publish, status_of
 from segue.config import Settings, load
-from segue.errors import Interrupted, ModeRefused, NotConfirmed, SegueError
+from segue.errors import ModeRefused, NotConfirmed, SegueError
 from segue.model import AgentControl, AgentMode
 from segue.phases.agent_cutover import AgentChanged, AgentFacts, AgentGateSeen, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
@@ -47,7 +47,7 @@ class AgentOutput:
         """Print the result, then raise what failed."""
         data: dict[str, Any] = {
             "verb": self._verb,
-            "status": _status(failure),
+            "status": status_of(failure),
             "seconds": round(time.monotonic() - self._began, 3),
             **(dict(result.data) if result is not None else {}),
         }
@@ -208,11 +208,3 @@ def _standing(
 
 def _gate(one: AgentGateSeen) -> dict[str, Any]:
     return {"name": one.name, "holds": one.holds, "evidence": one.evidence, "command": one.command}
-
-
-def _status(failure: SegueError | None) -> str:
-    if failure is None:
-        return "ok"
-    if isinstance(failure, Interrupted):
-        return "interrupted"
-    return "refused" if isinstance(failure, (ModeRefused, NotConfirmed)) else "failed"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from segue.bootstrap import journaling, returning
 from segue.cli import options
-from segue.cli.output import Format, Listing, Result, error_data, publish
+from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import load
-from segue.errors import ModeRefused, NotConfirmed, SegueError
+from segue.errors import ModeRefused, SegueError
 from segue.model import EventKind
 from segue.phases.cleanup import clean_up
 from segue.telemetry.logging import LogFormat, configure
@@ -62,15 +62,7 @@ def cleanup(
         title = f"{one.name}: {'cleared' if is_done and failure is None else 'what a cleanup would take away'}"
         listings = [Listing("steps", ("step", "is", "seconds", "detail"), rows)] if rows else []
         results.append(Result(title=title, facts=[], data={"name": one.name}, listings=listings))
-    data: dict[str, Any] = {
-        "verb": "cleanup",
-        "status": "ok" if failure is None else "refused" if isinstance(failure, (ModeRefused, NotConfirmed)) else "failed",
-        "seconds": round(time.monotonic() - began, 3),
-        "collections": [dict(result.data) for result in results],
-        "steps": [step_data(step) for step in watch.steps],
-    }
-    if failure is not None:
-        data["error"] = error_data(failure)
+    data = verb_data("cleanup", results, began, failure) | {"steps": [step_data(step) for step in watch.steps]}
     publish(results, data, output_format, output_file)
     if failure is not None:
         raise failure

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segue.errors import ConfigError, Interrupted, ModeRefused, SegueError
+from segue.errors import ConfigError, Interrupted, ModeRefused, NotConfirmed, SegueError
 
 PAGE_WIDTH = 110
 """Columns of a table where there is no terminal to ask."""
@@ -68,21 +68,21 @@ def error_data(fault: SegueError) -> dict[str, Any]:
     return {"message": fault.message, "hint": fault.hint, "exit_code": fault.exit_code}
 
 
-def verb_data(verb: str, results: Sequence[Result], began: float, failure: SegueError | None, **totals: Any) -> dict[str, Any]:
-    """Return what a verb says to programs: what all verbs have in common, its totals, then each collection.
+def verb_data(verb: str, results: Sequence[Result], began: float, failure: SegueError | None, **more: Any) -> dict[str, Any]:
+    """Return what a verb says to programs: what all verbs have in common, what is its own, then each collection.
 
     Args:
         verb: Its name.
         results: Of the collections it came to.
         began: When it began, by `time.monotonic`.
         failure: What ended it; None when nothing did.
-        totals: What it says of all collections together.
+        more: What it says besides.
     """
     data: dict[str, Any] = {
         "verb": verb,
-        "status": _status(failure),
+        "status": status_of(failure),
         "seconds": round(time.monotonic() - began, 3),
-        **totals,
+        **more,
         "collections": [dict(result.data) for result in results],
     }
     if failure is not None:
@@ -90,12 +90,13 @@ def verb_data(verb: str, results: Sequence[Result], began: float, failure: Segue
     return data
 
 
-def _status(failure: SegueError | None) -> str:
+def status_of(failure: SegueError | None) -> str:
+    """Return how a verb ended, in the one word that programs read."""
     if failure is None:
         return "ok"
     if isinstance(failure, Interrupted):
         return "interrupted"
-    return "refused" if isinstance(failure, ModeRefused) else "failed"
+    return "refused" if isinstance(failure, (ModeRefused, NotConfirmed)) else "failed"
 
 
 def publish(results: Sequence[Result], data: Mapping[str, Any], output_format: Format, output_file: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,10 @@ from segue.bootstrap import journaling, returning
 from segue.bootstrap.agent_state import require_extra
 from segue.cli import options
 from segue.cli.interruption import stoppable
-from segue.cli.output import Format, Listing, Result, error_data, publish
+from segue.cli.output import Format, Listing, Result, publish, verb_data
 from segue.cli.steps import Watch, incomplete, step_data, unconfirmed
 from segue.config import CollectionSettings, Settings, load
-from segue.errors import ConfigError, Interrupted, NotConfirmed, SegueError
+from segue.errors import ConfigError, Interrupted, SegueError
 from segue.model import EventKind, StorageMode
 from segue.phases.rollback import Clock, Returned, Wish, preview, roll_back
 from segue.ports import Physical
@@ -106,7 +106,9 @@ def rollback(
     if confirm and not dry_run:
         _record(settings, chosen, returned, watch)
     results = _results(settings, chosen, returned, watch.steps, is_done=confirm and not dry_run)
-    publish(results, _data(results, watch.steps, began, failure), output_format, output_file)
+    counts = _total([result.data["counts"] for result in results])
+    data = verb_data("rollback", results, began, failure, counts=counts) | {"steps": [step_data(step) for step in watch.steps]}
+    publish(results, data, output_format, output_file)
     if failure is not None:
         raise failure
 
@@ -199,21 +201,6 @@ def _reads(back: Returned) -> str:
     return "it is not known that users are on the old path again"
 
 
-def _data(results: list[Result], steps: Sequence[Step], began: float, failure: SegueError | None) -> dict[str, Any]:
-    collections = [dict(result.data) for result in results]
-    data: dict[str, Any] = {
-        "verb": "rollback",
-        "status": _status(failure),
-        "seconds": round(time.monotonic() - began, 3),
-        "counts": _total([one["counts"] for one in collections]),
-        "collections": collections,
-        "steps": [step_data(step) for step in steps],
-    }
-    if failure is not None:
-        data["error"] = error_data(failure)
-    return data
-
-
 def _total(counts: Sequence[dict[str, int | None]]) -> dict[str, int | None]:
     total: dict[str, int | None] = {}
     for name in COUNTS:
@@ -221,11 +208,3 @@ def _total(counts: Sequence[dict[str, int | None]]) -> dict[str, int | None]:
         known = [value for value in values if value is not None]
         total[name] = sum(known) if len(known) == len(values) else None
     return total
-
-
-def _status(failure: SegueError | None) -> str:
-    if failure is None:
-        return "ok"
-    if isinstance(failure, Interrupted):
-        return "interrupted"
-    return "refused" if isinstance(failure, NotConfirmed) else "failed"
