@@ -99,7 +99,12 @@ class Started:
     def await_words(self, words: str, seconds: float = 30.0) -> None:
         """Wait until it has said these words on stderr."""
         eventually(lambda: words in self.said or self.process.poll() is not None, seconds)
-        assert words in self.said, f"ended with {self.process.poll()} before it said {words!r}:\n{self.said}"
+        if words in self.said:
+            return
+        code = self.process.poll()
+        how = f"had not said {words!r} after {seconds:g} s" if code is None else f"ended with {code} before it said {words!r}"
+        message = f"it {how}:\n{self._last_words()}"
+        raise AssertionError(message)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; nothing happens when it has ended."""
@@ -110,14 +115,22 @@ class Started:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            message = f"still running after {seconds:g} s; it had said:\n{self.said}"
+            message = f"still running after {seconds:g} s; it had said:\n{self._last_words()}"
             raise AssertionError(message) from None
         out, err = self._out.read_text(encoding="utf-8"), self.said
         self._out.unlink()
         self._err.unlink()
         return Ended(code, out, err)
+
+    def _last_words(self) -> str:
+        """End it, if it still runs, and return all it said, and where each of its threads was."""
+        self.process.send_signal(signal.SIGABRT)
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return self.said
 
 
 class Workplace:
@@ -154,6 +167,8 @@ class Workplace:
             "MILVUS_TOKEN": self.token,
             # What people read on a terminal, although there is none here.
             "SEGUE_LOG_FORMAT": "text",
+            # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to say.
+            "PYTHONFAULTHANDLER": "1",
         }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 
