@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 import redis
 
-from acceptance.workplace import Ended, Started
+from acceptance.workplace import LONG, Ended, Started
 from segue.sandbox import Endpoint
 
 _OWN_VARIABLES = (
@@ -92,14 +92,14 @@ class AgentPlace:
         self._started.append(started)
         return started
 
-    def segue(self, *arguments: str, seconds: float = 60.0, **changes: str | None) -> Ended:
+    def segue(self, *arguments: str, seconds: float = LONG, **changes: str | None) -> Ended:
         """Run a command in the folder to its end; whatever it says, it tells no secret."""
         ended = self.start(*arguments, **changes).ended(seconds)
         for secret in (self.redis_at.password, self.postgres_at.password):
             assert secret not in ended.out + ended.err, "a secret was printed"
         return ended
 
-    def migrate(self, *arguments: str, seconds: float = 60.0, **changes: str | None) -> Ended:
+    def migrate(self, *arguments: str, seconds: float = LONG, **changes: str | None) -> Ended:
         """Run `migrate-agentdb --format json` and check the account in its result, if it gives one."""
         ended = self.segue("migrate-agentdb", "--format", "json", *arguments, seconds=seconds, **changes)
         if ended.out and "counts" in ended.data:

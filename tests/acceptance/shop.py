@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 import segue
-from acceptance.workplace import Workplace, eventually, workplace
+from acceptance.workplace import LONG, Workplace, eventually, workplace
 from segue import bootstrap
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ModeRefused
@@ -160,7 +160,7 @@ class Shop:
         settings, one = self.settings()
         bootstrap.migrate(settings, one, _Silent(), threading.Event(), restart=False, no_writers=False)
 
-    def change(self, mode: str, *, reason: str = "", seconds: float = 60.0) -> None:
+    def change(self, mode: str, *, reason: str = "", seconds: float = LONG) -> None:
         """Change the mode as `segue mode set` does, and wait for its gates."""
         settings, one = self.settings()
         until = time.monotonic() + seconds
@@ -208,7 +208,7 @@ class Shop:
         settings = load(self.configure(), environ={})
         return settings, settings.chosen(None)[0]
 
-    def await_closed(self, seconds: float = 30.0) -> None:
+    def await_closed(self, seconds: float = LONG) -> None:
         """Wait until no mark is open, so that every key is Milvus's to answer."""
         eventually(lambda: not self.open_marks(), seconds)
         assert not self.open_marks()

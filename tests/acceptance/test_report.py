@@ -265,7 +265,7 @@ def test_latencies_come_from_prometheus_too(migrated: Migrated, tmp_path: Path) 
                 found.update(ended.data["collections"][0])
                 return len(found["latencies_ms"]) == 2
 
-            eventually(has_both, 30)
+            eventually(has_both)
         finally:
             process.terminate()
     assert found["unreachable"] == []

@@ -32,6 +32,9 @@ COMMAND = (sys.executable, "-m", "segue")
 _OWN_VARIABLES = ("NEO4J_", "MILVUS_", "SEGUE_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "TTY_")
 
 
+LONG = 120.0
+"""Seconds that anything may take on a busy machine. Who waits goes on when it is there, so patience costs nothing."""
+
 OURS = "SegueMark|SegueControl|SegueEvent|SegueLease|SegueRelay|SegueInstance|SegueCanary"
 """The labels of what Segue keeps in Neo4j beside the items."""
 
@@ -83,7 +86,13 @@ class Started:
         self._out, self._err = (folder / f".{uuid.uuid4().hex}.{name}" for name in ("out", "err"))
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                (*COMMAND, *arguments), cwd=folder, env=environment, stdin=stdin, stdout=out, stderr=err
+                (*COMMAND, *arguments),
+                cwd=folder,
+                # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to tell.
+                env={**environment, "PYTHONFAULTHANDLER": "1"},
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
             )
 
     @property
@@ -96,7 +105,7 @@ class Started:
         """What it has printed on stdout up to now."""
         return self._out.read_text(encoding="utf-8", errors="replace")
 
-    def await_words(self, words: str, seconds: float = 30.0) -> None:
+    def await_words(self, words: str, seconds: float = LONG) -> None:
         """Wait until it has said these words on stderr."""
         eventually(lambda: words in self.said or self.process.poll() is not None, seconds)
         if words in self.said:
@@ -110,7 +119,7 @@ class Started:
         """Send it a signal; nothing happens when it has ended."""
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = 60.0) -> Ended:
+    def ended(self, seconds: float = LONG) -> Ended:
         """Wait for its end and remove its files; a command that does not end in time is killed and fails the test."""
         try:
             code = self.process.wait(seconds)
@@ -167,8 +176,6 @@ class Workplace:
             "MILVUS_TOKEN": self.token,
             # What people read on a terminal, although there is none here.
             "SEGUE_LOG_FORMAT": "text",
-            # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to say.
-            "PYTHONFAULTHANDLER": "1",
         }
         return {name: value for name, value in {**inherited, **own, **changes}.items() if value is not None}
 
@@ -272,7 +279,7 @@ def workplace(folder: Path, neo4j: Endpoint, milvus: Endpoint) -> Iterator[Workp
         yield place
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = LONG) -> None:
     """Wait until something holds, or for so long; the caller asserts."""
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:

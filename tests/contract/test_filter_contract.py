@@ -216,7 +216,7 @@ def in_milvus(place: MilvusPlace, spec: SourceSpec, page: Page, layout: Layout) 
         found = place.client.query(layout.name, filter=text, output_fields=[key], limit=1000, **options)
         return [row[key] for row in found]
 
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while len(ask("", consistency_level="Strong")) < len(page.keys):
         assert time.monotonic() < until, "the rows do not become visible"
     return lambda conditions: ask(expression(conditions, layout), consistency_level="Eventually")

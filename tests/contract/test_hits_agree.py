@@ -93,7 +93,7 @@ def test_every_property_type_reads_alike(graph: Neo4jGraph, sinks: Opened, prese
     place.sink.upsert(layout, encoded.rows).result()
 
     candidates = MilvusCandidates(place.connection, layout, spec, lambda _, __: "")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not (found := candidates.search(VECTOR, 1, (), 10).result()):
         assert time.monotonic() < until, "the row does not become visible"
     (milvus,) = found

@@ -88,7 +88,7 @@ def filled(place: MilvusPlace, kind: str, metric: Metric) -> Searched:
     page = page_of(spec)
     place.sink.upsert(layout, Codec(spec, layout).encode(page).rows).result()
     made = Searched(place.connection, spec, layout, page)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while len(made.candidates().search(page.vectors[0], ITEMS, (), 10).result()) < ITEMS:
         assert time.monotonic() < until, "the rows do not become visible"
         time.sleep(0.1)

@@ -267,7 +267,7 @@ def test_from_the_first_row_to_a_search(place: Place) -> None:
     place.sink.upsert(layout, rows).result()
     place.sink.index(layout)
     place.sink.index(layout)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (progress := place.sink.index_progress(layout)).done:
         assert progress.indexed <= progress.total
         assert time.monotonic() < deadline

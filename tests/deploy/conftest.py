@@ -63,7 +63,7 @@ def scraped_run(
                 store.search(vector(number), k=3)
             return bool(run.values(shadowed)) and bool(run.values("segue_milvus_rows > 0"))
 
-        eventually(is_seen, 40)
+        eventually(is_seen)
         assert is_seen(), "Prometheus has not seen the run"
         time.sleep(3)  # rates need scrapes before and after
         run.rules.extend(rule for group in run.asked("rules")["groups"] for rule in group["rules"])

@@ -81,7 +81,7 @@ def test_nothing_is_lost_and_no_user_notices(
             havoc.calm()
             # Whatever was done, Milvus answers again by itself.
             before = users.answers["hybrid", "milvus"]
-            eventually(lambda: users.answers["hybrid", "milvus"] > before, 60)
+            eventually(lambda: users.answers["hybrid", "milvus"] > before)
             recovered = users.answers["hybrid", "milvus"] > before
         drained = place.start("relay", "--until-drained", "--format", "json").ended(120)
 

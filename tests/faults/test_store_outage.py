@@ -58,7 +58,7 @@ def _with_silence(place: Workplace, proxy: Proxy, addresses: dict[str, str]) -> 
     running = place.start(*COMMAND, **SLOW, SEGUE_PATIENCE_SECONDS="2", **addresses)
     _await_progress(place)
     proxy.swallow()
-    ended = running.ended(seconds=30.0)
+    ended = running.ended()
     proxy.cut()
     proxy.mend()
     return ended

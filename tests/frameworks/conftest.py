@@ -163,7 +163,7 @@ def drain(place: Workplace) -> None:
 def await_forgotten(place: Workplace, key: str) -> None:
     """Have a delete carried over, so that the tests that come after see a collection without it."""
     drain(place)
-    eventually(lambda: not place.client.query(place.collection, ids=[key]), 20)
+    eventually(lambda: not place.client.query(place.collection, ids=[key]))
 
 
 def answered_by_milvus(place: Workplace) -> None:
@@ -179,7 +179,7 @@ def answered_by_milvus(place: Workplace) -> None:
             return ended.code == 0
 
         # The rows of a copy are visible only some time after it.
-        eventually(changed, 20)
+        eventually(changed)
         assert mode_of(place) == mode, refused[-1]
 
 

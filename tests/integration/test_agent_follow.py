@@ -14,6 +14,7 @@ import pytest
 
 from acceptance.agent_place import AgentPlace, agent_place
 from acceptance.agent_state import MAPPINGS, assert_equal, fill
+from acceptance.workplace import LONG
 from segue.sandbox import Endpoint
 
 FLAGS = "notify-keyspace-events"
@@ -29,7 +30,7 @@ def place(agent_endpoints: Mapping[str, Endpoint], tmp_path: Path) -> Iterator[A
         found.redis.config_set(FLAGS, next(iter(before.values())))
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = LONG) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 import segue
 from acceptance.agent_place import AgentPlace, agent_place
 from acceptance.agent_state import MAPPINGS
+from acceptance.workplace import LONG
 from segue.bootstrap.agent_library import AgentSides, open_agent_sides, open_handover
 from segue.cli import app
 from segue.config import load
@@ -69,9 +70,9 @@ class Room:
             if one.value == mode:
                 return
 
-    def settled(self, seconds: float = 10.0) -> None:
+    def settled(self) -> None:
         """Wait until the outbox is empty."""
-        eventually(lambda: self.sides.redis.waiting()[0] == 0, seconds)
+        eventually(lambda: self.sides.redis.waiting()[0] == 0)
 
     def rewards_in_redis(self, agent: str) -> Counter[float]:
         """Return the rewards of an agent's experiences."""
@@ -107,7 +108,7 @@ def room(agent_endpoints: Mapping[str, Endpoint], tmp_path: Path, monkeypatch: p
             sides.redis.clear()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = LONG) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -147,7 +147,7 @@ def test_over_tls_as_a_user_who_may_only_read(place: AgentPlace, tmp_path: Path)
 
 
 def _cluster(port: int) -> RedisCluster:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             client = RedisCluster(host="127.0.0.1", port=port, password=PASSWORD)

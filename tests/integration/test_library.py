@@ -223,7 +223,7 @@ def test_closing_twice_and_leaving_no_thread(copied: Shop) -> None:
     def left() -> list[str]:
         return [one.name for one in threading.enumerate() if one.name.startswith("segue") and one.ident not in before]
 
-    eventually(lambda: not left(), 5)
+    eventually(lambda: not left())
     assert not left()
     with pytest.raises(segue.SegueError, match="closed"):
         store.upsert([item("late", 701)])

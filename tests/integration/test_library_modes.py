@@ -46,7 +46,7 @@ def item(key: str, number: int = 1) -> segue.Item:
 
 def settled(store: segue.DualWriteStore, mode: str) -> None:
     """Wait until a store's searches follow a mode: a second, and what a busy machine adds."""
-    eventually(lambda: store.mode.value == mode, 10)
+    eventually(lambda: store.mode.value == mode)
     assert store.mode.value == mode
 
 

@@ -111,7 +111,7 @@ def test_everything_in_order_is_ready_and_predicts(loaded: tuple[Workplace, Load
     assert prediction["rehearsed"] >= 1_000
     assert rehearsed
     # Among those seen may be one of a rehearsal beside this one, which goes soon.
-    eventually(lambda: not rehearsed & set(scratch(place.client)), 90)
+    eventually(lambda: not rehearsed & set(scratch(place.client)))
     assert not rehearsed & set(scratch(place.client))
     assert not [one for one in place.client.list_collections() if one.startswith(name)]
 

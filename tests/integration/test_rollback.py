@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import segue
-from acceptance.workplace import Ended, Workplace, eventually, quoted, workplace
+from acceptance.workplace import LONG, Ended, Workplace, eventually, quoted, workplace
 from faults.proxy import proxied
 from segue.migration import gate_names
 from segue.sandbox import Endpoint
@@ -133,7 +133,7 @@ class Application:
             thread.join()
         self.store.close()
 
-    def answered_by(self, store: str, seconds: float = 20.0) -> None:
+    def answered_by(self, store: str, seconds: float = LONG) -> None:
         """Wait until a search is answered by this store."""
         seen = len(self.answers)
         eventually(lambda: any(name == store for _, name in self.answers[seen:]), seconds)

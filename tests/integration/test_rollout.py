@@ -178,7 +178,7 @@ class Cluster:
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container], **template}},
         }
         self.apps.create_namespaced_deployment(self.namespace, {"metadata": {"name": "shop"}, "spec": spec})
-        eventually(lambda: self.available() == 2, 60)
+        eventually(lambda: self.available() == 2)
         assert self.available() == 2
 
     def available(self) -> int:
