@@ -168,7 +168,7 @@ class _Batch:
 
 
 class Backfill:
-    """Copies one collection. One instance a run; `stop` may be set from anywhere, also from a signal handler."""
+    """Copies one collection. One instance a run; `stop` may be set from any thread."""
 
     def __init__(
         self, job: Job, source: Source, sink: Sink, workers: Workers, progress: Progress, stop: threading.Event

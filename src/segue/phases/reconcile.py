@@ -226,7 +226,7 @@ class _Account:
 
 
 class Reconcile:
-    """Compares one collection, once. `stop` may be set from anywhere, also from a signal handler.
+    """Compares one collection, once. `stop` may be set from any thread.
 
     Args:
         job: What to compare.
