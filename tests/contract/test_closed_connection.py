@@ -1,10 +1,13 @@
-"""A search that meets a connection somebody has just closed fails like one that meets no server."""
+"""Connections to Milvus that somebody closed are a store that is away; one that does not open leaves nothing behind."""
 
 from __future__ import annotations
+
+import threading
 
 import numpy as np
 import pytest
 
+from acceptance.workplace import eventually
 from segue.errors import SegueError, StoreUnavailable
 from segue.model import KeyType, Metric, SourceSpec
 from segue.pipelines.layouts import Preset, make_layout
@@ -27,3 +30,12 @@ def test_a_closed_connection_is_a_store_that_is_away(milvus_endpoint: Endpoint) 
         candidates.search(vector, 1, (), 5.0)
     with pytest.raises(SegueError):
         on_its_way.result()
+
+
+def test_a_connection_that_does_not_open_leaves_no_thread() -> None:
+    """Whoever tries again every few seconds would gather threads that go on trying beside it."""
+    before = set(threading.enumerate())
+    with pytest.raises(StoreUnavailable):
+        MilvusConnection("http://127.0.0.1:1", timeout_seconds=0.3)
+    eventually(lambda: set(threading.enumerate()) <= before)
+    assert set(threading.enumerate()) <= before

@@ -11,7 +11,7 @@ import base64
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -88,16 +88,21 @@ class MilvusConnection:
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
         self._metadata = _metadata(token, database)
-        if not self.lite:
-            self._channel = _channel(uri, ca_file)
-            # Made once: it holds a callable for each of the service's methods.
-            self._stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
-            self._await(self._channel, min(timeout_seconds, 10.0))
-            self._knock()
-        options = {"server_pem_path": str(ca_file)} if ca_file else {}
-        with self.translated():
-            self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
-            self.client.list_collections(timeout=10.0)
+        with ExitStack() as opened:
+            if not self.lite:
+                self._channel = _channel(uri, ca_file)
+                # Left open, one that is not ready would try on for ever, in a thread of its own.
+                opened.callback(self._channel.close)
+                # Made once: it holds a callable for each of the service's methods.
+                self._stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
+                self._await(self._channel, min(timeout_seconds, 10.0))
+                self._knock()
+            options = {"server_pem_path": str(ca_file)} if ca_file else {}
+            with self.translated():
+                self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
+                opened.callback(self.client.close)
+                self.client.list_collections(timeout=10.0)
+            opened.pop_all()
 
     def __enter__(self) -> Self:
         """Return the connection itself."""
