@@ -285,12 +285,16 @@ def migrate(
     Raises:
         ConfigError: `no_writers`, although changes are captured.
     """
-    with open_stores(settings) as stores, open_neo4j(settings) as connection, SqliteState(settings.state.path) as state:
+    with (
+        open_stores(settings) as stores,
+        open_neo4j(settings) as connection,
+        journaling.open_recorder(settings, collection, progress.note) as journal,
+        SqliteState(settings.state.path) as state,
+    ):
         if no_writers:
             _refuse_captured(collection, connection)
         beside = _beside(settings, collection, connection, progress, stop)
         stated = _control(connection, collection) if no_writers else None
-        journal = journaling.recorder(connection, settings, collection, progress.note)
         how = {
             "workers": settings.backfill.workers,
             "batch_size": settings.backfill.batch_size,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from segue.config import CollectionSettings, Settings, digest
@@ -19,6 +20,9 @@ from segue.telemetry.logging import RUN
 
 if TYPE_CHECKING:
     from segue.stores.neo4j_connection import Neo4jConnection
+
+EVENT_SECONDS = 5.0
+"""How long an event is tried to be added while Neo4j does not answer. A copy waits for that, and says nothing meanwhile."""
 
 MOST_SAMPLES = 100
 """Of a copy's progress, however long it takes: one each time it has come a hundredth further."""
@@ -71,6 +75,15 @@ def recorder(
     return Recorder(Neo4jJournal(connection, collection.name), settings, note)
 
 
+@contextmanager
+def open_recorder(settings: Settings, collection: CollectionSettings, note: Callable[[str], None]) -> Iterator[Recorder]:
+    """Give what adds to the journal by a connection of its own, which is patient only for `EVENT_SECONDS`."""
+    from segue import bootstrap  # noqa: PLC0415  # it uses this module too
+
+    with bootstrap.open_neo4j(settings, most_connect_seconds=EVENT_SECONDS, retry_seconds=EVENT_SECONDS) as connection:
+        yield recorder(connection, settings, collection, note)
+
+
 def record(
     settings: Settings,
     collection: CollectionSettings,
@@ -80,10 +93,8 @@ def record(
     note: Callable[[str], None],
 ) -> None:
     """Connect to Neo4j for one event, and add it; never raises."""
-    from segue import bootstrap  # noqa: PLC0415  # it uses this module too
-
-    with bootstrap.open_neo4j(settings, most_connect_seconds=5.0, retry_seconds=5.0) as connection:
-        recorder(connection, settings, collection, note).record(kind, text, data)
+    with open_recorder(settings, collection, note) as journal:
+        journal.record(kind, text, data)
 
 
 def copy_ended(recorder: Recorder, outcome: Outcome) -> None:
