@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from segue import sandbox
 from segue.errors import ConfigError, FatalError
-from segue.sandbox import Endpoint, processes
+from segue.sandbox import Endpoint, lifecycle, processes
 
 pytestmark = pytest.mark.service
 
@@ -118,6 +119,47 @@ def test_a_server_that_does_not_start_is_one_error_with_the_end_of_its_log(tmp_p
     assert started.password not in raised.value.message + raised.value.hint
     assert sandbox.running(tmp_path) == {}
     sandbox.down(tmp_path)
+
+
+def test_a_port_that_was_taken_meanwhile_is_given_up_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that dies because somebody listens where it wanted to is started again on other ports, by itself."""
+    said: list[str] = []
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as stranger:
+            taken = stranger.getsockname()[1]
+            offered = [taken]
+            choose = lifecycle.free_ports
+
+            def choose_the_taken_one_first(*purposes: str) -> dict[str, int]:
+                ports = choose(*purposes)
+                return ports | {purposes[-1]: offered.pop()} if offered else ports
+
+            monkeypatch.setattr(lifecycle, "free_ports", choose_the_taken_one_first)
+            started = sandbox.up(["redis"], root=tmp_path, announce=said.append)
+        assert not offered
+        assert taken not in started["redis"].ports.values()
+        assert sandbox.running(tmp_path) == started
+        assert any("taken" in line for line in said)
+    finally:
+        sandbox.down(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# Warning: Could not create server TCP listening socket 127.0.0.1:1: bind: Address already in use",
+        'LOG:  could not bind IPv4 address "127.0.0.1": Address already in use',
+        "ERROR Failed to start Neo4j on 127.0.0.1:1: Address 127.0.0.1:1 is already in use, cannot bind to it.",
+        'err="listen tcp 127.0.0.1:1: bind: address already in use"',
+    ],
+    ids=["redis", "postgres", "neo4j", "prometheus"],
+)
+def test_each_server_says_that_a_port_is_taken_in_its_own_words(tmp_path: Path, line: str) -> None:
+    """As they said it when it was; what stands in the log of an earlier start does not count."""
+    log = tmp_path / "server.log"
+    log.write_text(line)
+    assert processes.names_a_taken_port(log, 0)
+    assert not processes.names_a_taken_port(log, len(line))
 
 
 def test_an_unknown_service_is_refused_with_the_known_ones(tmp_path: Path) -> None:

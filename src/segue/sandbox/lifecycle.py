@@ -20,7 +20,7 @@ from segue.sandbox.endpoint import Endpoint, forget, load, save
 from segue.sandbox.milvus_server import MilvusServer
 from segue.sandbox.neo4j_server import NEO4J_5, NEO4J_2026
 from segue.sandbox.postgres_server import PostgresServer
-from segue.sandbox.processes import end, free_ports, is_alive, is_free, locked, log_ending, spawn
+from segue.sandbox.processes import end, free_ports, is_alive, is_free, locked, log_ending, names_a_taken_port, spawn
 from segue.sandbox.prometheus_server import PrometheusServer
 from segue.sandbox.redis_server import RedisServer
 from segue.sandbox.server import Server
@@ -34,6 +34,7 @@ _ALIAS = "neo4j"
 SERVICES = (_ALIAS, *_SERVERS)
 DEFAULT = (_ALIAS, "milvus", "redis", "postgres")
 _POLL_SECONDS = 0.25
+_TRIES = 3
 
 Announce = Callable[[str], None]
 
@@ -180,12 +181,26 @@ class _Start:
         return endpoint
 
     def _with_usable_ports(self, record: Endpoint) -> Endpoint:
-        if all(is_free(port) for port in record.ports.values()):
-            return record
+        return record if all(is_free(port) for port in record.ports.values()) else self._with_other_ports(record)
+
+    def _with_other_ports(self, record: Endpoint) -> Endpoint:
         ports = free_ports(*self.server.port_purposes)
         return replace(record, ports=ports, uri=self.server.uri(ports[self.server.port_purposes[0]]))
 
     def _launch(self, endpoint: Endpoint) -> Endpoint:
+        """Start it; on other ports when somebody took one of its own between the look at them and its start."""
+        for _ in range(_TRIES - 1):
+            logged = endpoint.log.stat().st_size if endpoint.log.exists() else 0
+            try:
+                return self._launched(endpoint)
+            except FatalError:
+                if not names_a_taken_port(endpoint.log, logged):
+                    raise
+                self.announce(f"{endpoint.service}: a port of its own was taken; trying others")
+                endpoint = self._with_other_ports(endpoint)
+        return self._launched(endpoint)
+
+    def _launched(self, endpoint: Endpoint) -> Endpoint:
         began = time.monotonic()
         self.announce(f"{endpoint.service}: starting")
         pid, started = spawn(self.server.command(endpoint), endpoint.log)

@@ -54,7 +54,7 @@ class MilvusServer:
     # Asked to stop, this version hangs for minutes. Its log brings back what was acknowledged, so it is not waited for.
     polite_signal: signal.Signals = signal.SIGINT
     stop_patience_seconds: float = 2
-    start_patience_seconds: float = 120
+    start_patience_seconds: float = 300
 
     def version(self) -> str:
         """The pinned release."""

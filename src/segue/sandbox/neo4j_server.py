@@ -48,7 +48,7 @@ class Neo4jServer:
     port_purposes: tuple[str, ...] = ("bolt", "http")
     polite_signal: signal.Signals = signal.SIGTERM
     stop_patience_seconds: float = 5  # It takes 10 s to stop in order; `down` throws the data away, so a kill costs nothing.
-    start_patience_seconds: float = 120
+    start_patience_seconds: float = 300
 
     def java(self) -> Java:
         """The Java it runs on; may install one."""

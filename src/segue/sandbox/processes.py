@@ -134,6 +134,13 @@ def log_ending(log: Path) -> str:
     return ""
 
 
+def names_a_taken_port(log: Path, since: int) -> bool:
+    """Whether a server says in its log, behind the first `since` bytes, that an address it wanted was in use."""
+    with log.open("rb") as file:
+        file.seek(since)
+        return b"already in use" in file.read().lower()
+
+
 def _last_lines(text: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     return "\n".join(plain.strip().splitlines()[-_LOG_LINES_SHOWN:])
