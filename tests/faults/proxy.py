@@ -36,11 +36,13 @@ class Proxy:
     def cut(self) -> None:
         """Close every connection and refuse new ones. Idempotent."""
         with self._mutex:
-            open_ones = [*self._connections, *([self._listener] if self._listener else [])]
-            self._listener = None
-            self._connections.clear()
+            listener, self._listener = self._listener, None
+            open_ones = [*self._connections]
+        if listener is not None:
+            _shut(listener)
+            listener.close()
         for one in open_ones:
-            _close(one)
+            _shut(one)
         # Only now, so that what was held back is lost with its connection.
         self._passing.set()
         self._answering.set()
@@ -49,11 +51,11 @@ class Proxy:
         """Take connections again, on the same port as ever, and pass on what they send. Idempotent."""
         self._passing.set()
         self._answering.set()
-        if self._listener is not None:
-            return
-        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self.port = listener.getsockname()[1]
-        self._listener = listener
+        with self._mutex:
+            if self._listener is not None:
+                return
+            listener = self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+            self.port = listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def swallow(self) -> None:
@@ -70,19 +72,23 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+            threading.Thread(target=self._connect, args=(client, listener), daemon=True).start()
 
-    def _connect(self, client: socket.socket) -> None:
+    def _connect(self, client: socket.socket, listener: socket.socket) -> None:
         self._passing.wait()
-        try:
-            server = socket.create_connection(self._server)
-        except OSError:
-            _close(client)
-            return
-        with self._mutex:
-            self._connections |= {client, server}
-        for here, there, gate in ((client, server, self._passing), (server, client, self._answering)):
-            threading.Thread(target=self._pass, args=(here, there, gate), daemon=True).start()
+        with client, suppress(OSError), socket.create_connection(self._server) as server:
+            with self._mutex:
+                if self._listener is not listener:
+                    # Cut while it was being made.
+                    return
+                self._connections |= {client, server}
+            back = threading.Thread(target=self._pass, args=(server, client, self._answering), daemon=True)
+            back.start()
+            self._pass(client, server, self._passing)
+            # Closed only when nobody reads it any more: its number may be another connection's next.
+            back.join()
+            with self._mutex:
+                self._connections -= {client, server}
 
     def _pass(self, here: socket.socket, there: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
@@ -91,10 +97,8 @@ class Proxy:
                 gate.wait()
                 there.sendall(data)
                 self.passed += len(data)
-        with self._mutex:
-            self._connections -= {here, there}
-        _close(here)
-        _close(there)
+        _shut(here)
+        _shut(there)
 
 
 @contextmanager
@@ -110,7 +114,7 @@ def proxied(address: str) -> Iterator[tuple[Proxy, str]]:
         proxy.cut()
 
 
-def _close(one: socket.socket) -> None:
+def _shut(one: socket.socket) -> None:
+    """End what goes over it, both ways, and wake whoever waits for it."""
     with suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-    one.close()
