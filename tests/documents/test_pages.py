@@ -20,6 +20,8 @@ from segue.cli import app
 PAGES = {str(page.path): page for page in map(read, paths())}
 SCRIPTS = re.compile(r"(?<![\w./-])(?:scripts|deploy|docs|benchmarks|tests|src|\.ci)/[\w./-]*\w")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+COMMAND = typer.main.get_command(app)
 SEPARATORS = {"&&", "||", ";", "|", "&"}
 
 
@@ -53,6 +55,15 @@ def test_every_command_in_the_text_exists(page: Page) -> None:
 def test_every_link_leads_somewhere(page: Page) -> None:
     """Relative links lead to files of the repository, and to headings that are in them."""
     assert [f"line {line}: {address}" for line, address in page.links if not _leads_somewhere(page, address)] == []
+
+
+def test_the_readmes_speeds_are_those_measured() -> None:
+    """Every number of its table is in docs/benchmarks.md, where its command and its spread are."""
+    speed = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Speed\n")[2].partition("\n## ")[0]
+    table = [line for line in speed.splitlines() if line.startswith("|")][2:]
+    measured = set(NUMBER.findall((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")))
+    assert len(table) > 3
+    assert set(NUMBER.findall("\n".join(table))) - measured == set()
 
 
 def _faults(block: Block) -> Iterator[str]:
@@ -104,7 +115,7 @@ def _words(text: str) -> list[str]:
 
 def _unknown(words: list[str]) -> str | None:
     """Return what `segue …` names and is not there; a word in capitals stands for anything, `a|b` for either."""
-    command = typer.main.get_command(app)
+    command = COMMAND
     options = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"-h", "--help"}
     places = [command]
     for word in words[1:]:
