@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit simulate chaos check format references bench bench-live clean
+.PHONY: help setup demo test test-unit simulate chaos check format references docs bench bench-live clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -60,6 +60,9 @@ format: $(STAMP) ## format the code and fix what the linter can
 
 references: $(STAMP) ## write the pages of docs/ that are made from the code
 	@$(VENV)/bin/python scripts/references.py
+
+docs: $(STAMP) ## build the documentation site into build/site; fails at a link or an anchor that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: $(STAMP) ## the benchmark of the copy, docs/benchmarks.md; ARGS are its options
 	@$(VENV)/bin/python benchmarks/backfill.py $(ARGS)
