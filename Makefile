@@ -4,7 +4,7 @@
 VENV := .venv
 SEGUE := $(VENV)/bin/segue
 STAMP := $(VENV)/setup.stamp
-CHECKED := src tests benchmarks deploy
+CHECKED := src tests benchmarks deploy scripts
 # `neo4j` is the newest line that a Java here can run; the tests run on the 5.26 line as well.
 TEST_SERVICES := neo4j neo4j-5.26 milvus redis postgres
 # A module's tests stay together, since they share what is costly to set up.
@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit simulate chaos check format bench bench-live clean
+.PHONY: help setup demo test test-unit simulate chaos check format references docs bench bench-live clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -57,6 +57,12 @@ check: $(STAMP) ## format, lint, types, layer rule
 format: $(STAMP) ## format the code and fix what the linter can
 	$(VENV)/bin/ruff format $(CHECKED)
 	$(VENV)/bin/ruff check --fix $(CHECKED)
+
+references: $(STAMP) ## write the pages of docs/ that are made from the code
+	@$(VENV)/bin/python scripts/references.py
+
+docs: $(STAMP) ## build the documentation site into build/site; fails at a link or an anchor that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: $(STAMP) ## the benchmark of the copy, docs/benchmarks.md; ARGS are its options
 	@$(VENV)/bin/python benchmarks/backfill.py $(ARGS)

@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -67,8 +68,16 @@ ADDRESS_VARIABLES = {
 """Addresses that customarily hold credentials, which are taken out of them; each also as `…_FILE`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a setting counts, for its reference."""
+
+    name: str
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The text below a setting is its description, from which docs/configuration.md is made.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 _SECRETIVE = re.compile(r"(?i)(^|[&;])[^=&;]*(token|passw|pwd|secret|key|auth|user)[^=&;]*=")
@@ -96,26 +105,42 @@ Uri = Annotated[str, AfterValidator(_without_credentials)]
 
 HttpUri = Annotated[str, AfterValidator(_without_credentials), AfterValidator(_over_http)]
 
+Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
+SecondsFromZero = Annotated[float, Field(ge=0), Unit("seconds")]
+Share = Annotated[float, Field(ge=0, le=1), Unit("share")]
+Gib = Annotated[float, Field(ge=0), Unit("GiB")]
+
 
 class Neo4jSettings(_Section):
     """Where the source is."""
 
     uri: Uri = "bolt://localhost:7687"
+    """The address: `bolt://`, `neo4j://`, or with TLS `bolt+s://`, `neo4j+s://`, `…+ssc://`."""
     username: str = "neo4j"
+    """The user."""
     password: SecretStr | None = None
+    """The user's password."""
     database: str = "neo4j"
-    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """The database that holds the items."""
+    connect_timeout_seconds: Seconds = 10.0
+    """How long a connection may take to open."""
+    request_timeout_seconds: Seconds = 60.0
+    """How long a page may take to arrive; a query that reads a whole label has ten times as long."""
 
 
 class MilvusSettings(_Section):
     """Where the sink is: an http(s) address, or the path of a Milvus Lite file ending in `.db`."""
 
     uri: Uri = "http://localhost:19530"
+    """The address, or the path of a Milvus Lite file."""
     token: SecretStr | None = None
+    """`USER:PASSWORD`, or an API key."""
     database: str = "default"
+    """The database that holds the collections."""
     ca_file: Path | None = None
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """The certificates that are trusted in place of the system's, a PEM file."""
+    request_timeout_seconds: Seconds = 60.0
+    """How long one request may take; must be shorter than `relay.landing_seconds`."""
 
 
 def _taken_apart(values: object) -> object:
@@ -133,24 +158,29 @@ def _taken_apart(values: object) -> object:
 
 
 class RedisSettings(_Section):
-    """Where agent state is.
-
-    `url` leads to a server of its own, to any node of a cluster, or to a Sentinel: the server says which it is.
-    `databases`: the logical databases that are looked at; without it the one that the address names.
-    `sentinel_master`: which one, where a Sentinel watches over several. `max_ops`: how many keys and pieces of large keys are
-    read a second at most; without it as many as Redis gives.
-    """
+    """Where agent state is."""
 
     url: str = "redis://localhost:6379/0"
+    """The address of a server of its own, of any node of a cluster, or of a Sentinel: the server says which it is.
+    Credentials in it are taken out and kept like the settings beside it."""
     username: str | None = None
+    """The user, where Redis has users."""
     password: SecretStr | None = None
+    """The user's password, or the server's."""
     databases: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """The logical databases that are looked at; none: the one that the address names."""
     ca_file: Path | None = None
+    """The certificates that are trusted in place of the system's, a PEM file."""
     sentinel_master: str | None = None
+    """Which one is meant, where a Sentinel watches over several."""
     sentinel_password: SecretStr | None = None
-    max_ops: Annotated[int, Field(ge=1)] | None = None
-    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """The Sentinel's own password."""
+    max_ops: Annotated[int, Field(ge=1), Unit("keys a second")] | None = None
+    """How many keys and pieces of large keys are read a second at most; none: as many as Redis gives."""
+    connect_timeout_seconds: Seconds = 10.0
+    """How long a connection may take to open."""
+    request_timeout_seconds: Seconds = 60.0
+    """How long one command may take."""
 
     _apart = model_validator(mode="before")(_taken_apart)
 
@@ -173,14 +203,21 @@ class RedisSettings(_Section):
 
 
 class PostgresSettings(_Section):
-    """Where agent state goes: `schema_name` is the schema that holds its tables."""
+    """Where agent state goes."""
 
     url: str = "postgresql://localhost:5432/postgres"
+    """The address, with the client's parameters such as `sslmode` behind a `?`. Credentials in it are taken out and kept like
+    the settings beside it."""
     username: str | None = None
+    """The user."""
     password: SecretStr | None = None
+    """The user's password."""
     schema_name: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "public"
-    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """The schema that holds the tables."""
+    connect_timeout_seconds: Seconds = 10.0
+    """How long a connection may take to open."""
+    request_timeout_seconds: Seconds = 300.0
+    """How long one statement may take."""
 
     _apart = model_validator(mode="before")(_taken_apart)
 
@@ -194,23 +231,32 @@ class PostgresSettings(_Section):
 
 
 class AgentMappingSettings(_Section):
-    """One key pattern and what its keys become; see docs/agent-state.md.
-
-    `push`, `most`: for the library alone: at which end of a list new elements come in, and how many are kept; 0 keeps all.
-    """
+    """One key pattern and what its keys become; see [agent-state.md](agent-state.md)."""
 
     kind: AgentKind
+    """What the keys hold, which is also the table of their rows."""
     key: str
+    """The pattern of the keys, with named parts: `agent:{agent}:q:{state}`."""
     type: RedisType
+    """The keys' Redis type; a key of another is quarantined."""
     encoding: Encoding
+    """What a value's bytes are; of a hash, what a field's are where its column is JSON."""
     columns: dict[str, str]
+    """Where each column of the table comes from."""
     rows: RowsOf = RowsOf.KEY
+    """Of a hash: whether the whole of it is a row, or each field."""
     member: str | None = None
+    """The pattern of the fields of a hash, or of the members of a set or zset, with named parts."""
     document: str | None = None
+    """Of a stream's entry or a hash: the field that holds the encoded document."""
     each: str | None = None
+    """A path into the document, each end of which is a row: `/{state}/{action}`, or `/*` for an array."""
     deletions: Literal["keep", "mirror"] = "keep"
+    """Whether rows that Redis has no more are kept, or count as orphaned."""
     push: Literal["right", "left"] = "right"
-    most: Annotated[int, Field(ge=0)] = 0
+    """For the library alone: at which end of a list new elements come in."""
+    most: Annotated[int, Field(ge=0), Unit("elements")] = 0
+    """For the library alone: how many elements of a list are kept; 0 keeps all."""
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
@@ -238,83 +284,84 @@ class AgentMappingSettings(_Section):
 
 
 class AgentdbSettings(_Section):
-    """Agent state: which keys are what.
-
-    `mappings`: the first one that fits a key counts. `ignore`: Redis globs of keys that are somebody else's.
-    `partitions`: whether experiences are kept in a table a month. `rows_per_batch`: rows that are written in one transaction.
-    `shadow_rate`: the share of the library's reads that are compared in mode `shadow`. `validated_within_seconds`: how old a
-    clean comparison may be when the mode becomes `postgres`.
-    """
+    """Agent state: which keys are what."""
 
     mappings: tuple[AgentMappingSettings, ...] = ()
+    """What keys become; the first one that fits a key counts."""
     ignore: tuple[str, ...] = ()
+    """Redis globs of keys that are somebody else's."""
     partitions: Literal["none", "monthly"] = "none"
-    rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
-    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-    validated_within_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    """Whether experiences are kept in a table a month."""
+    rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000), Unit("rows")] = 20_000
+    """How many rows are written in one transaction."""
+    shadow_rate: Share = 0.05
+    """How many of the library's reads are compared in mode `shadow`."""
+    validated_within_seconds: Seconds = 86_400.0
+    """How old a clean comparison may be when the mode becomes `postgres`."""
 
 
 class StateSettings(_Section):
     """Where the tool keeps its own records."""
 
     path: Path = Path("segue-state.db")
+    """The SQLite file of cursors, counts and quarantine; quarantine files are written beside it."""
 
 
 class BackfillSettings(_Section):
     """How the copy is made."""
 
-    workers: Annotated[int, Field(ge=1, le=64)] = 4
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=5_000)] = "auto"
-    items_per_range: Annotated[int, Field(ge=1)] = 5_000
-    patience_seconds: Annotated[float, Field(gt=0)] = 120.0
+    workers: Annotated[int, Field(ge=1, le=64), Unit("threads")] = 4
+    """How many ranges are copied at the same time."""
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=5_000), Unit("rows")] = "auto"
+    """How many rows one request to Milvus carries; `auto` adapts between 100 and 5000."""
+    items_per_range: Annotated[int, Field(ge=1), Unit("items")] = 5_000
+    """How large the ranges are that a plan cuts, the units of parallel work."""
+    patience_seconds: Seconds = 120.0
+    """How long a store may fail to answer before a copy stops, resumable."""
 
 
 class RelaySettings(_Section):
-    """The times of the live protocol, in seconds.
+    """The times of the live protocol."""
 
-    `landing_seconds`: how long after sending a request without an answer may still take effect; longer than Milvus's
-    `request_timeout_seconds`. `lease_seconds`: how long a relay that died keeps its share; longer than `landing_seconds`.
-    `window_seconds`: how long after its acknowledgement a mark stays open for readers, where the control
-    node does not say. `drain_seconds`: how long a relay that is asked to stop still makes equal what is dirty.
-    """
-
-    landing_seconds: Annotated[float, Field(gt=0)] = 90.0
-    lease_seconds: Annotated[float, Field(gt=0)] = 150.0
-    window_seconds: Annotated[float, Field(gt=0)] = 10.0
-    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+    landing_seconds: Seconds = 90.0
+    """How long after it was sent a request without an answer may still take effect; must be longer than
+    `milvus.request_timeout_seconds`."""
+    lease_seconds: Seconds = 150.0
+    """How long a relay that died keeps its share; must be longer than `landing_seconds`."""
+    window_seconds: Seconds = 10.0
+    """How long after its acknowledgement a mark stays open for readers, where the control node does not say."""
+    drain_seconds: SecondsFromZero = 10.0
+    """How long a relay that is asked to stop still makes equal what is dirty."""
 
 
 class ValidateSettings(_Section):
-    """How both sides are compared.
+    """How both sides are compared."""
 
-    `settle_seconds`: how long keys that change while they are looked at, or wait for a relay, are waited for in the end.
-    `max_age_seconds`: how old a clean validation may be when the mode becomes `hybrid`.
-    `least_recall`: the mean share of what is truly nearest that Milvus must find in a check of the searches.
-    """
-
-    settle_seconds: Annotated[float, Field(ge=0)] = 30.0
-    max_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
-    least_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
+    settle_seconds: SecondsFromZero = 30.0
+    """How long keys that change while they are looked at, or wait for a relay, are waited for in the end."""
+    max_age_seconds: Seconds = 86_400.0
+    """How old a clean validation may be when the mode becomes `hybrid`."""
+    least_recall: Share = 0.95
+    """The mean share of what is truly nearest that Milvus must find in a check of the searches."""
 
 
 class PreflightSettings(_Section):
-    """What a preflight measures against.
+    """What a preflight measures against."""
 
-    `max_age_seconds`: how old a passed preflight may be when the mode becomes `dual_write`.
-    `replication`: how many copies of each byte Milvus's object storage keeps.
-    `disk_path`: a path on the volume that holds Milvus's data, where this machine has it; `disk_free_gib`: how much is free
-    there, where only its operator knows. `query_memory_gib`: the memory free for collections on all query nodes, where Milvus
-    does not say.
-    `inventory_seconds`: how long items are read for the inventory; `probe_seconds`: how long a probe of the copy runs.
-    """
-
-    max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86_400.0
-    replication: Annotated[int, Field(ge=1)] = 3
+    max_age_seconds: Seconds = 7 * 86_400.0
+    """How old a passed preflight may be when the mode becomes `dual_write`."""
+    replication: Annotated[int, Field(ge=1), Unit("copies")] = 3
+    """How many copies of each byte Milvus's object storage keeps."""
     disk_path: Path | None = None
-    disk_free_gib: Annotated[float, Field(ge=0)] | None = None
-    query_memory_gib: Annotated[float, Field(ge=0)] | None = None
-    inventory_seconds: Annotated[float, Field(gt=0)] = 20.0
-    probe_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """A path on the volume that holds Milvus's data, where this machine has it."""
+    disk_free_gib: Gib | None = None
+    """How much is free on that volume, where only its operator knows."""
+    query_memory_gib: Gib | None = None
+    """The memory free for collections on all query nodes, where Milvus does not say."""
+    inventory_seconds: Seconds = 20.0
+    """How long items are read for the inventory."""
+    probe_seconds: Seconds = 5.0
+    """How long a probe of the copy runs."""
 
 
 class ApplicationSettings(_Section):
@@ -325,7 +372,9 @@ class ApplicationSettings(_Section):
     """
 
     storage_mode: StorageMode | None = None
+    """This instance's own mode; none: as the control node says."""
     storage_mode_file: Path | None = None
+    """A file that holds it, in place of `storage_mode`."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -338,44 +387,50 @@ class ApplicationSettings(_Section):
 class SearchSettings(_Section):
     """How an application's searches are made, and the times of the read fence.
 
-    `visible_seconds`, `fence_seconds`, `slack_seconds`: see `model.FenceTimes`; they take effect with a change of mode, for all
-    readers and relays at once.
-    `milvus_seconds`: how long Milvus may take before Neo4j answers. `neo4j_seconds`: how long Neo4j may take.
-    `margin`: how many more rows than wanted Milvus is asked for. `most_open`,
-    `most_dirty`: with more open marks, or more that are not acknowledged, Neo4j answers.
-    `bounded_seconds`: how old marks kept in memory may be under bounded freshness. `ef`: HNSW's search width; at least 64
-    and twice k where it is not given. `oversample`: how many more than wanted Neo4j's index is asked for, which raises its
-    recall. `shadow_rate`: the share of searches that are asked of both sides in `shadow_milvus`.
-    `least_shadow_reads`, `least_overlap`, `most_failed`: see `model.Budget`; what `hybrid` asks for, and what else makes the
-    store step back from `shadow_milvus` by itself.
+    `visible_seconds`, `fence_seconds` and `slack_seconds` take effect with a change of mode, for all readers and relays at
+    once. `least_shadow_reads`, `least_overlap` and `most_failed` are what `hybrid` asks for; by the last two the store also
+    steps back from `shadow_milvus` by itself.
     """
 
-    visible_seconds: Annotated[float, Field(gt=0)] = 5.0
-    fence_seconds: Annotated[float, Field(gt=0)] = 1.0
-    slack_seconds: Annotated[float, Field(ge=0)] = 0.5
-    milvus_seconds: Annotated[float, Field(gt=0)] = 0.5
-    neo4j_seconds: Annotated[float, Field(gt=0)] = 10.0
-    margin: Annotated[int, Field(ge=0, le=1_000)] = 10
-    most_open: Annotated[int, Field(ge=1)] = 2_000
-    most_dirty: Annotated[int, Field(ge=1)] = 200
-    bounded_seconds: Annotated[float, Field(gt=0)] = 1.0
-    ef: Annotated[int, Field(ge=1, le=32_768)] | None = None
-    oversample: Annotated[int, Field(ge=0, le=10_000)] = 0
-    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-    least_shadow_reads: Annotated[int, Field(ge=1)] = 200
-    least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
-    most_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
+    visible_seconds: Seconds = 5.0
+    """How long after its acknowledgement a write may stay invisible to a search of Milvus."""
+    fence_seconds: Seconds = 1.0
+    """The longest time from sending a search to Milvus until the open marks are there; later ones are not used."""
+    slack_seconds: SecondsFromZero = 0.5
+    """What clocks and schedulers may add to those two."""
+    milvus_seconds: Seconds = 0.5
+    """How long Milvus may take before Neo4j answers."""
+    neo4j_seconds: Seconds = 10.0
+    """How long Neo4j may take."""
+    margin: Annotated[int, Field(ge=0, le=1_000), Unit("rows")] = 10
+    """How many more rows than wanted Milvus is asked for."""
+    most_open: Annotated[int, Field(ge=1), Unit("marks")] = 2_000
+    """With more open marks than these Neo4j answers."""
+    most_dirty: Annotated[int, Field(ge=1), Unit("marks")] = 200
+    """With more marks that are not acknowledged Neo4j answers."""
+    bounded_seconds: Seconds = 1.0
+    """How old marks kept in memory may be under bounded freshness."""
+    ef: Annotated[int, Field(ge=1, le=32_768), Unit("candidates")] | None = None
+    """HNSW's search width; none: 64 or twice k, whichever is more."""
+    oversample: Annotated[int, Field(ge=0, le=10_000), Unit("rows")] = 0
+    """How many more rows than wanted Neo4j's index is asked for, which raises its recall."""
+    shadow_rate: Share = 0.05
+    """How many searches are asked of both sides in `shadow_milvus`."""
+    least_shadow_reads: Annotated[int, Field(ge=1), Unit("searches")] = 200
+    """How many shadow reads must have been compared in an epoch before `hybrid`."""
+    least_overlap: Share = 0.7
+    """The mean overlap of shadow reads below which something is wrong. Two right answers overlap by about 0.8 to 0.95."""
+    most_failed: Share = 0.05
+    """How many of Milvus's answers may fail."""
 
 
 class MonitorSettings(_Section):
-    """Where `segue monitor` and `segue report` find what processes count.
-
-    `urls`: the /metrics pages of the application's instances, the relays and a running copy, each of which counts its own
-    part. `prometheus_url`: the Prometheus that scrapes them all, asked in their place.
-    """
+    """Where `segue monitor` and `segue report` find what processes count."""
 
     urls: tuple[HttpUri, ...] = ()
+    """The /metrics pages of the application's instances, the relays and a running copy, each of which counts its own part."""
     prometheus_url: HttpUri | None = None
+    """The Prometheus that scrapes them all, asked in their place."""
 
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
@@ -389,33 +444,46 @@ class EnvFileSettings(_Section):
     """The application is started with an env file: the variable's line in it is replaced."""
 
     kind: Literal["env-file"]
+    """Chooses this way."""
     path: Path
+    """The env file."""
     variable: Variable = "STORAGE_MODE"
+    """The variable that holds the mode."""
 
 
 class _KubernetesSettings(_Section):
-    """Where in which cluster; without a `context`, the kubeconfig's current one, or the pod's own account."""
+    """Where in which cluster."""
 
     namespace: Namespace
+    """The object's namespace."""
     name: ObjectName
+    """The object's name."""
     context: str | None = None
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """A context of the kubeconfig; none: its current one, or inside a cluster the pod's own account."""
+    request_timeout_seconds: Seconds = 5.0
+    """How long one request to the API may take."""
 
 
 class ConfigMapSettings(_KubernetesSettings):
     """Instances read STORAGE_MODE_FILE, a ConfigMap's key mounted as a file."""
 
     kind: Literal["configmap"]
+    """Chooses this way."""
     key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")] = "mode"
+    """The key that holds the mode."""
 
 
 class DeploymentSettings(_KubernetesSettings):
-    """Instances have STORAGE_MODE in their Deployment's environment; `timeout_seconds`: how long a roll-out may take."""
+    """Instances have STORAGE_MODE in their Deployment's environment."""
 
     kind: Literal["deployment"]
+    """Chooses this way."""
     container: Namespace | None = None
+    """Which container, where the pod has several."""
     variable: Variable = "STORAGE_MODE"
-    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """The variable that holds the mode."""
+    timeout_seconds: Seconds = 600.0
+    """How long a roll-out may take before it is undone."""
 
 
 RolloutSettings = Annotated[EnvFileSettings | ConfigMapSettings | DeploymentSettings, Field(discriminator="kind")]
@@ -426,30 +494,45 @@ class SourceSettings(_Section):
     """Which nodes are items of one collection, and what of them travels."""
 
     index: str
+    """The vector index in Neo4j."""
     label: str
+    """The items' label."""
     key: str
+    """The property that holds an item's key, under a uniqueness constraint."""
     key_type: KeyType = KeyType.STRING
+    """The type of all keys."""
     vector: str
-    dimension: Annotated[int, Field(ge=1, le=32_768)]
+    """The property that holds the embedding."""
+    dimension: Annotated[int, Field(ge=1, le=32_768), Unit("elements")]
+    """The embeddings' length."""
     metric: Metric = Metric.COSINE
+    """How likeness is measured."""
     properties: dict[str, PropertyType] = {}
+    """The properties that travel along, each with its type."""
 
 
 class IndexSettings(_Section):
     """The HNSW index of preset `segue`, built after the load."""
 
-    m: Annotated[int, Field(ge=2, le=2_048)] = 16
-    ef_construction: Annotated[int, Field(ge=1)] = 200
+    m: Annotated[int, Field(ge=2, le=2_048), Unit("links")] = 16
+    """How many neighbours each row is linked to."""
+    ef_construction: Annotated[int, Field(ge=1), Unit("candidates")] = 200
+    """How wide the index is searched while it is built."""
 
 
 class CollectionSettings(_Section):
-    """One vector index and the collection it becomes; `filters`: such as the application's, for a check of its searches."""
+    """One vector index and the collection it becomes; `segue init` writes them."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+    """The collection's name in Milvus."""
     preset: Literal["segue", "langchain", "llamaindex"] = "segue"
+    """For whom its fields are laid out."""
     source: SourceSettings
+    """Which nodes are its items."""
     index: IndexSettings = IndexSettings()
+    """Its index in Milvus."""
     filters: tuple[dict[str, Any], ...] = ()
+    """Filters such as the application's, for a check of its searches."""
 
 
 class Settings(_Section):

@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -20,7 +19,7 @@ from segue.errors import ConfigError
 from segue.model import AgentControl, AgentMode, AgentStoreName, Control, Depth, Instance, StorageMode, StoreName, Validated
 from segue.ports import AgentMeter, Backlog, Meter
 from segue.telemetry.health import Health
-from segue.telemetry.metrics import AgentMetrics, Declared, Metrics, reference, serve
+from segue.telemetry.metrics import AgentMetrics, Declared, Metrics, serve
 
 NEO4J, MILVUS = StoreName.NEO4J, StoreName.MILVUS
 HYBRID, SHADOW = StorageMode.HYBRID, StorageMode.SHADOW_MILVUS
@@ -371,12 +370,6 @@ def test_an_address_of_another_machine_is_a_config_error(exposed: Exposed) -> No
     """It names the address and the system's reason."""
     with pytest.raises(ConfigError, match=r"at 192\.0\.2\.1:any port: .*assign"):
         serve(None, exposed.registry, "192.0.2.1")
-
-
-def test_the_reference_is_up_to_date() -> None:
-    """`docs/metrics.md` is what the code says; if not: python -m segue.telemetry.metrics > docs/metrics.md."""
-    written = Path(__file__).parents[2] / "docs" / "metrics.md"
-    assert written.read_text(encoding="utf-8") == reference()
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian package prometheus)")

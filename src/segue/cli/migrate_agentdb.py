@@ -37,9 +37,15 @@ def migrate_agentdb(
         str | None, typer.Option("--since", help="Leave out experiences older than this time, in ISO 8601 (UTC unless said).")
     ] = None,
     max_ops: Annotated[
-        int | None, typer.Option("--max-ops", min=1, help="Keys and pieces of large keys read from Redis a second, at most.")
+        int | None,
+        typer.Option(
+            "--max-ops", min=1, help="Keys and pieces of large keys read from Redis a second, at most. Default: redis.max_ops."
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows written in one transaction.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Rows written in one transaction. Default: agentdb.rows_per_batch."),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Copy everything again instead of resuming; doubles no row.")
     ] = False,

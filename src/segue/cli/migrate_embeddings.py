@@ -29,9 +29,12 @@ VERB = "migrate-embeddings"
 def migrate_embeddings(
     config: options.Config = options.CONFIG_PATH,
     collection: options.Collection = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Ranges copied at the same time.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Ranges copied at the same time. Default: backfill.workers.")
+    ] = None,
     batch_size: Annotated[
-        str | None, typer.Option("--batch-size", help="Rows a batch; 'auto' adapts between 100 and 5000.")
+        str | None,
+        typer.Option("--batch-size", help="Rows a batch; 'auto' adapts between 100 and 5000. Default: backfill.batch_size."),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Copy everything again instead of resuming; doubles no row.")

@@ -42,11 +42,14 @@ MetricsUrl = Annotated[
     typer.Option(
         "--metrics-url",
         help="A /metrics page to read: an instance of the application, a relay, a copy; several times for several. "
-        "In place of [monitor] urls.",
+        "Default: monitor.urls.",
     ),
 ]
 PrometheusUrl = Annotated[
-    str | None, typer.Option("--prometheus-url", help="The Prometheus that scrapes them, asked in place of each.")
+    str | None,
+    typer.Option(
+        "--prometheus-url", help="The Prometheus that scrapes them, asked in place of each. Default: monitor.prometheus_url."
+    ),
 ]
 
 

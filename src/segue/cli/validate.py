@@ -93,7 +93,10 @@ def validate(
     least_recall: Annotated[
         float | None,
         typer.Option(
-            "--least-recall", min=0.0, max=1.0, help="The share Milvus must find, or exit code 4. Default: [validate] (0.95)."
+            "--least-recall",
+            min=0.0,
+            max=1.0,
+            help="The share Milvus must find, or exit code 4. Default: validate.least_recall.",
         ),
     ] = None,
     output_format: options.OutputFormat = Format.TABLE,

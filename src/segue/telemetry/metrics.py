@@ -1,4 +1,4 @@
-"""Every metric of Segue, declared once: names, units, labels. `docs/metrics.md` is made from here.
+"""Every metric of Segue, declared once: names, units, labels. `docs/metrics.md` is made from here, by scripts/references.py.
 
 Inside an application the metrics join its own registry; the relay serves one of its own. Knows values and the port `Meter`, and
 nothing of who measures. No label holds a key or anything else without a small bound.
@@ -7,7 +7,6 @@ nothing of who measures. No label holds a key or anything else without a small b
 from __future__ import annotations
 
 import errno
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -550,32 +549,3 @@ def serve(
             hint = "Choose another port, or stop whoever listens there (perhaps an older run of the same command)."
         raise ConfigError(message, hint=hint) from fault
     return Served(server, thread, make_wsgi_app(registry), health or Health(()))
-
-
-def reference() -> str:
-    """Return `docs/metrics.md`."""
-    lines = [
-        "# Metrics",
-        "",
-        "Made from the code: `python -m segue.telemetry.metrics > docs/metrics.md`.",
-        "",
-        "Every metric has the label `collection`; the other labels are in the table. A histogram is exposed as `_bucket`,",
-        "`_sum` and `_count`; all in milliseconds have the same buckets. Counters and histograms begin at 0 where their labels",
-        "are known beforehand; a gauge appears when its process knows a value.",
-        "",
-        f"Stores: {_listed(StoreName)}. Modes: {_listed(StorageMode)}.",
-        f"Of agent state, whose `collection` is `agentdb`: stores {_listed(AgentStoreName)}, modes {_listed(AgentMode)}.",
-        "",
-        "| name | type | labels | meaning |",
-        "|---|---|---|---|",
-    ]
-    rows = [f"| `{one.name}` | {one.kind} | {_listed(one.labels)} | {one.meaning} |" for one in Declared().described]
-    return "\n".join((*lines, *rows)) + "\n"
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in words)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())
