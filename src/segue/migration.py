@@ -90,7 +90,14 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class GateSeen:
-    """A gate as it was at one moment."""
+    """A gate as it was at one moment.
+
+    Attributes:
+        name: What `--override` calls it.
+        holds: Whether it let through.
+        evidence: Why, in words.
+        command: What would make it hold; empty when it did.
+    """
 
     name: str
     holds: bool

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 import segue
 from acceptance.workplace import LONG, Workplace, eventually, workplace
 from segue import bootstrap
+from segue.bootstrap import copying
 from segue.config import CollectionSettings, Settings, load
 from segue.errors import ModeRefused
 from segue.migration import SHADOWED, TO_READ_MILVUS, VALIDATED_LATELY
@@ -158,7 +159,7 @@ class Shop:
         """Capture changes, and copy what there is to Milvus."""
         self.change("dual_write")
         settings, one = self.settings()
-        bootstrap.migrate(settings, one, _Silent(), threading.Event(), restart=False, no_writers=False)
+        copying.migrate(settings, one, _Silent(), threading.Event(), restart=False, no_writers=False)
 
     def change(self, mode: str, *, reason: str = "", seconds: float = LONG) -> None:
         """Change the mode as `segue mode set` does, and wait for its gates."""

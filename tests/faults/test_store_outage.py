@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from acceptance.items import Loaded, assert_equal, configuration, load
-from acceptance.workplace import Ended, Workplace, eventually, workplace
+from acceptance.workplace import Ended, Started, Workplace, eventually, workplace
 from faults.proxy import Proxy, proxied
 from segue.sandbox import Endpoint
 
@@ -56,7 +56,7 @@ def test_a_silent_store_is_given_up_a_cut_is_waited_for_and_the_copy_ends_equal(
 def _with_silence(place: Workplace, proxy: Proxy, addresses: dict[str, str]) -> Ended:
     """Run the command with little patience, behind a proxy that becomes a black hole in the middle of the copy."""
     running = place.start(*COMMAND, **SLOW, SEGUE_PATIENCE_SECONDS="2", **addresses)
-    _await_progress(place)
+    _await_progress(place, running)
     proxy.swallow()
     ended = running.ended()
     proxy.cut()
@@ -78,7 +78,7 @@ def _with_cuts(place: Workplace, stores: dict[str, Proxy], addresses: dict[str, 
     """Run the command and cut it off from one store after the other."""
     running = place.start(*COMMAND, **SLOW, **addresses)
     for name, proxy in stores.items():
-        _await_progress(place)
+        _await_progress(place, running)
         proxy.cut()
         running.await_words(name)
         time.sleep(OUTAGE_SECONDS)
@@ -86,13 +86,14 @@ def _with_cuts(place: Workplace, stores: dict[str, Proxy], addresses: dict[str, 
     return running.ended()
 
 
-def _await_progress(place: Workplace) -> None:
-    """Return when more is recorded than now."""
+def _await_progress(place: Workplace, running: Started) -> None:
+    """Return when more is recorded than now, by a command that goes on."""
 
     def done() -> int:
         record = place.record()
         return record.counts["migrated"] if record else 0
 
     before = done()
-    eventually(lambda: done() > before)
+    eventually(lambda: done() > before or running.process.poll() is not None)
+    assert running.process.poll() is None, running.said
     assert done() > before, "nothing was recorded for a long time"

@@ -28,8 +28,8 @@ from segue.model import (
     SourceSpec,
     StorageMode,
 )
-from segue.phases import reconcile as module
-from segue.phases.reconcile import Job, Outcome, Reconcile, Sides
+from segue.phases.reconcile import Job, Outcome, Reconcile, Sides, looking
+from segue.phases.reconcile.sampling import drawn
 from segue.phases.relay import Relay, Timing
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
@@ -236,7 +236,7 @@ def test_a_key_marked_anew_between_the_looks_is_looked_at_until_it_rests(world: 
     found = world.run()
     assert found.differing == {"k00003": Kind.STALE}
     assert not world.meanwhile
-    assert world.now >= 1_000 + 4 * module.SECOND_LOOK_SECONDS
+    assert world.now >= 1_000 + 4 * looking.SECOND_LOOK_SECONDS
 
 
 def test_repair_by_a_mark_waits_for_the_relay_and_looks_again(world: World) -> None:
@@ -386,9 +386,9 @@ def test_a_sample_finds_what_it_should_as_often_as_it_says(tmp_path: Path) -> No
 def test_a_sample_is_spread_over_the_keys(tmp_path: Path) -> None:
     """Each tenth of the keys gives a tenth of the sample, to within the strata's edges."""
     world = World(tmp_path, 2_000)
-    one = world.reconcile(Depth.SAMPLE, 1_000)
+    source = MemorySourceSide(world.graph.items, world.graph.page, world.chance.random)
     shares = [0] * 10
-    for key in one._drawn(2_000):
+    for key in drawn(source, 2_000, 1_000, world.chance.sample):
         shares[int(str(key)[1:]) // 200] += 1
     assert all(80 <= share <= 120 for share in shares), shares
 

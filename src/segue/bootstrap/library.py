@@ -20,6 +20,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from segue import bootstrap
+from segue.bootstrap import relaying
 from segue.breaker import Breaker
 from segue.config import DEFAULT_PATH, CollectionSettings, Settings, load
 from segue.errors import ConfigError, NotConnected, SegueError, StoreUnavailable
@@ -312,7 +313,7 @@ class _RelayThread:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                bootstrap.relay(self._settings, self._one, self, self._stop, until_drained=False, meter=self._meter)
+                relaying.relay(self._settings, self._one, self, self._stop, until_drained=False, meter=self._meter)
             except SegueError as fault:
                 _log.warning("relay: %s; trying again", fault)
             except Exception:  # noqa: BLE001  # the marks wait, and nobody else may be there to take them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from segue.cli.output import Format, Listing, Result, error_data, publish, statu
 from segue.config import Settings, load
 from segue.errors import ModeRefused, NotConfirmed, SegueError
 from segue.model import AgentControl, AgentMode
-from segue.phases.agent_cutover import AgentChanged, AgentFacts, AgentGateSeen, Handover, change_mode, look
+from segue.phases.agent_cutover import AgentChanged, AgentFacts, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
 
 
@@ -193,7 +194,7 @@ def _standing(
         "gate": None if gate is None else {"epoch": gate.epoch, "mode": gate.mode and gate.mode.value},
         "outbox": {"waiting": waiting, "refused": refused, "oldest_seconds": round(oldest, 3)},
         "only_in_postgres": only_here,
-        "next": {"mode": onward.value, "gates": [_gate(one) for one in gates]} if onward else None,
+        "next": {"mode": onward.value, "gates": [asdict(one) for one in gates]} if onward else None,
     }
     if changed is not None:
         data |= {
@@ -204,7 +205,3 @@ def _standing(
         }
     listings = [Listing(f"gates before {onward}", ("gate", "is", "because", "opened by"), rows)] if rows else []
     return Result(title=f"agentdb: {control.mode} at epoch {control.epoch}", facts=lines, data=data, listings=listings)
-
-
-def _gate(one: AgentGateSeen) -> dict[str, Any]:
-    return {"name": one.name, "holds": one.holds, "evidence": one.evidence, "command": one.command}

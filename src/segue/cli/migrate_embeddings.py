@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from segue import bootstrap
-from segue.bootstrap import journaling, preflight
+from segue.bootstrap import copying, journaling, preflight
+from segue.bootstrap.metering import Meters, metered
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish
@@ -71,7 +71,7 @@ def migrate_embeddings(
         raise
     results: list[Result] = []
     failure: SegueError | None = None
-    with bootstrap.metered(metrics_port) as meters, stoppable() as stop:
+    with metered(metrics_port) as meters, stoppable() as stop:
         work = _previewed(no_writers) if dry_run else _prepared if schema_only else _migrated(restart, no_writers, meters)
         for one in chosen:
             try:
@@ -102,13 +102,13 @@ def _note(text: str) -> None:
 Work = Callable[[Settings, CollectionSettings, LogFormat, threading.Event], Result]
 
 
-def _migrated(restart: bool, no_writers: bool, meters: bootstrap.Meters) -> Work:
+def _migrated(restart: bool, no_writers: bool, meters: Meters) -> Work:
     def work(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
         with shown(one.name, log_format) as display:
             progress = Metered(display, meters(one))
-            if hint := bootstrap.missing_speed():
+            if hint := copying.missing_speed():
                 progress.note(hint)
-            outcome, quarantine = bootstrap.migrate(settings, one, progress, stop, restart=restart, no_writers=no_writers)
+            outcome, quarantine = copying.migrate(settings, one, progress, stop, restart=restart, no_writers=no_writers)
             predicted = preflight.predicted(settings, one) if outcome.complete and outcome.ran else None
         return _outcome_result(one, outcome, quarantine, predicted)
 
@@ -118,7 +118,7 @@ def _migrated(restart: bool, no_writers: bool, meters: bootstrap.Meters) -> Work
 def _prepared(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
     began = time.monotonic()
     with shown(one.name, log_format) as progress:
-        layout = bootstrap.prepare_collection(settings, one, progress, stop)
+        layout = copying.prepare_collection(settings, one, progress, stop)
     facts = [
         ("index", f"{layout.index.kind} {layout.index.metric} {_params(layout)}".rstrip()),
         ("fields", ", ".join(field.name for field in layout.fields)),
@@ -137,7 +137,7 @@ def _prepared(settings: Settings, one: CollectionSettings, log_format: LogFormat
 def _previewed(no_writers: bool) -> Work:
     def work(settings: Settings, one: CollectionSettings, log_format: LogFormat, stop: threading.Event) -> Result:
         with shown(one.name, log_format) as progress:
-            return _preview_result(one, bootstrap.preview(settings, one, progress, stop, no_writers=no_writers))
+            return _preview_result(one, copying.preview(settings, one, progress, stop, no_writers=no_writers))
 
     return work
 
@@ -163,7 +163,7 @@ def _status(failure: SegueError) -> str:
 
 def _left_off(settings: Settings, one: CollectionSettings, status: str) -> list[Result]:
     """Say how far a copy had come that could not go on: what its records hold, if there are any."""
-    found = bootstrap.recorded(settings, one)
+    found = copying.recorded(settings, one)
     if found is None:
         return []
     run, counts = found

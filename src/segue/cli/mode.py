@@ -247,7 +247,7 @@ def _standing(
             {"name": each.name, "host": each.host, "epoch": each.epoch, "own": each.own and each.own.value}
             for each in instances
         ],
-        "next": {"mode": onward.value, "gates": [_gate(gate) for gate in gates], "command": command} if onward else None,
+        "next": {"mode": onward.value, "gates": [asdict(gate) for gate in gates], "command": command} if onward else None,
     }
     title = f"{one.name}: {control.mode} at epoch {control.epoch}"
     if changed is not None:
@@ -294,7 +294,3 @@ def _searched(control: Control) -> str:
 def _command(name: str, onward: StorageMode | None, gates: Sequence[GateSeen]) -> str:
     shut = closed(gates)
     return shut[0].command if shut else f"segue mode set {onward} --collection {name}"
-
-
-def _gate(gate: GateSeen) -> dict[str, Any]:
-    return {"name": gate.name, "holds": gate.holds, "evidence": gate.evidence, "command": gate.command}

@@ -359,9 +359,7 @@ def _page_data(one: Page) -> dict[str, Any]:
         if seen.instances is None
         else [{"name": each.name, "host": each.host, "epoch": each.epoch} for each in seen.instances],
         "next": seen.onward and seen.onward.value,
-        "gates": [
-            {"name": gate.name, "holds": gate.holds, "evidence": gate.evidence, "command": gate.command} for gate in seen.gates
-        ],
+        "gates": [asdict(gate) for gate in seen.gates],
         "last_event": one.last_event and one.last_event.text,
         "unreachable": list(seen.unreachable),
     }

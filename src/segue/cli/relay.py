@@ -10,8 +10,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from segue import bootstrap
-from segue.bootstrap import journaling
+from segue.bootstrap import journaling, relaying
+from segue.bootstrap.metering import metered
 from segue.cli import options
 from segue.cli.interruption import stoppable
 from segue.cli.output import Format, Result, publish
@@ -46,12 +46,12 @@ def relay(
     health = Health(one.name for one in chosen)
     watches = {one.name: Watch(one.name, log_format, health) for one in chosen}
     faults: list[BaseException] = []
-    with bootstrap.metered(metrics_port, health) as meters, stoppable() as stop:
+    with metered(metrics_port, health) as meters, stoppable() as stop:
 
         def keep(name: str) -> None:
             one = settings.chosen(name)[0]
             try:
-                bootstrap.relay(settings, one, watches[name], stop, until_drained=until_drained, meter=meters(one))
+                relaying.relay(settings, one, watches[name], stop, until_drained=until_drained, meter=meters(one))
             except BaseException as fault:  # noqa: BLE001  # raised again by the main thread
                 faults.append(fault)
                 stop.set()

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segue import bootstrap
-from segue.bootstrap import journaling, returning
+from segue.bootstrap import copying, journaling, returning
 from segue.bootstrap.agent_state import require_extra
 from segue.cli import options
 from segue.cli.interruption import stoppable
@@ -163,7 +162,7 @@ def _results(
     results = []
     for one, back in zip(chosen, returned, strict=False):
         mode = back.control.mode.value if back.control else "unknown"
-        found = bootstrap.recorded(settings, one)
+        found = copying.recorded(settings, one)
         facts = [
             ("mode", f"{mode}{f' at epoch {back.control.epoch}' if back.control else ''}"),
             ("before", str(back.before or "unknown")),

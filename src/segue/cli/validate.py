@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from segue import bootstrap
 from segue.bootstrap import searching
+from segue.bootstrap.comparing import open_reconcile
 from segue.cli import options, recall, validate_agentdb
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, publish, verb_data
@@ -218,7 +218,7 @@ def _validated(settings: Settings, one: CollectionSettings, wish: Wish, log_form
         )
         if check is not None and wish.reload:
             check.reload()
-        comparing = bootstrap.open_reconcile(
+        comparing = open_reconcile(
             settings,
             one,
             depth=wish.depth,

@@ -19,7 +19,7 @@ from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from segue.errors import InvalidInput
-from segue.integrations.opening import BATCH, opened
+from segue.integrations.opening import BATCH, Opened, opened
 from segue.model import Hit, Item
 from segue.traffic.dual_write import DualWriteStore
 
@@ -29,7 +29,7 @@ _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$g
 _FILTERS = "Taken are $eq $ne $lt $lte $gt $gte $in $between, $and of such, and Segue's own form: {'tags': {'contains': 'x'}}."
 
 
-class SegueVectorStore(VectorStore):
+class SegueVectorStore(Opened, VectorStore):
     """Documents in Neo4j, found by Neo4j or by Milvus, as the storage mode has it.
 
     In the place of `Neo4jVector`, and later of `Milvus`: `SegueVectorStore(embedding, "segue.toml")`. Its asynchronous methods
@@ -60,14 +60,6 @@ class SegueVectorStore(VectorStore):
         self._owned = store is None
         self._text = text
 
-    def __enter__(self) -> Self:
-        """Return the store itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the store."""
-        self.close()
-
     @property
     def embeddings(self) -> Embeddings:
         """What makes vectors of texts."""
@@ -77,11 +69,6 @@ class SegueVectorStore(VectorStore):
     def store(self) -> DualWriteStore:
         """The store underneath: its mode, its backlog, `mark` for the application's own Cypher."""
         return self._store
-
-    def close(self) -> None:
-        """Close the store underneath, unless it was given. Idempotent."""
-        if self._owned:
-            self._store.close()
 
     def add_texts(
         self,

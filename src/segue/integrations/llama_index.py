@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
@@ -26,7 +26,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from segue.errors import InvalidInput
-from segue.integrations.opening import BATCH, opened
+from segue.integrations.opening import BATCH, Opened, opened
 from segue.model import Item, Key
 from segue.traffic.dual_write import DualWriteStore
 
@@ -46,7 +46,7 @@ _DOCUMENT = "ref_doc_id"
 _CONTENT = "_node_content"
 
 
-class SegueVectorStore(BasePydanticVectorStore):
+class SegueVectorStore(Opened, BasePydanticVectorStore):
     """Nodes in Neo4j, found by Neo4j or by Milvus, as the storage mode has it.
 
     In the place of `Neo4jVectorStore`, and later of `MilvusVectorStore`: `SegueVectorStore("segue.toml")`. Its asynchronous
@@ -83,14 +83,6 @@ class SegueVectorStore(BasePydanticVectorStore):
         self._owned = store is None
         self._text = text
 
-    def __enter__(self) -> Self:
-        """Return the store itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the store."""
-        self.close()
-
     @classmethod
     def class_name(cls) -> str:
         """Return the name the framework knows it by."""
@@ -100,11 +92,6 @@ class SegueVectorStore(BasePydanticVectorStore):
     def client(self) -> DualWriteStore:
         """The store underneath: its mode, its backlog, `mark` for the application's own Cypher."""
         return self._store
-
-    def close(self) -> None:
-        """Close the store underneath, unless it was given. Idempotent."""
-        if self._owned:
-            self._store.close()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Write nodes with their embeddings; returns their ids. Idempotent.

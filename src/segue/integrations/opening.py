@@ -6,6 +6,7 @@ Knows no framework.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from segue.bootstrap.library import connect
 from segue.errors import ConfigError
@@ -13,6 +14,26 @@ from segue.traffic.dual_write import DualWriteStore
 
 BATCH = 1_000
 """How many items a transaction writes; Neo4j holds a transaction in memory until it is committed."""
+
+
+class Opened:
+    """What stands on a store that it closes when it is closed itself, unless that was given to it. A context manager."""
+
+    _store: DualWriteStore
+    _owned: bool
+
+    def __enter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the store underneath, unless it was given. Idempotent."""
+        if self._owned:
+            self._store.close()
 
 
 def opened(store: DualWriteStore | None, config: str | Path | None, collection: str | None, *, text: str) -> DualWriteStore:

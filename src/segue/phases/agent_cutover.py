@@ -16,6 +16,7 @@ from typing import Protocol
 
 from segue.agent_outbox import OutboxDrain
 from segue.errors import BarrierNotReached, FatalError, Interrupted, ModeRefused, RetryableError
+from segue.migration import GateSeen
 from segue.model import AgentControl, AgentGate, AgentMode
 from segue.ports import AgentPostgres, AgentRedis
 
@@ -27,23 +28,6 @@ CLOSED_SECONDS = 8.0
 """How long the gate may stay closed until everything is carried over; instances wait longer before they call a change off."""
 
 _PAUSE_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class AgentGateSeen:
-    """A condition before the next mode, as it was found.
-
-    Attributes:
-        name: Its name, by which it can be overridden.
-        holds: Whether it does.
-        evidence: What was seen.
-        command: What would make it hold.
-    """
-
-    name: str
-    holds: bool
-    evidence: str
-    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +88,19 @@ class Handover:
     seconds: float
 
 
-def look(hand: Handover, control: AgentControl, wanted: AgentMode, facts: AgentFacts) -> list[AgentGateSeen]:
+def look(hand: Handover, control: AgentControl, wanted: AgentMode, facts: AgentFacts) -> list[GateSeen]:
     """Return the gates before a mode, none on the way back."""
     if wanted.rank <= control.mode.rank:
         return []
     gates = []
     if wanted.rank >= AgentMode.SHADOW.rank:
         evidence = "a copy is finished" if facts.copied else "no copy is finished"
-        gates.append(AgentGateSeen("copy", facts.copied, evidence, "segue migrate-agentdb"))
+        gates.append(GateSeen("copy", facts.copied, evidence, "segue migrate-agentdb"))
         waiting, refused, oldest = hand.redis.waiting()
         evidence = f"{waiting:,} entries wait, the oldest for {oldest:,.1f} s"
-        gates.append(AgentGateSeen("outbox", waiting <= NEARLY_EMPTY, evidence, "wait, or look why PostgreSQL is slow"))
+        gates.append(GateSeen("outbox", waiting <= NEARLY_EMPTY, evidence, "wait, or look why PostgreSQL is slow"))
         evidence = f"{refused:,} entries were refused"
-        gates.append(AgentGateSeen("refused", not refused, evidence, "see docs/agent-library.md: refused entries"))
+        gates.append(GateSeen("refused", not refused, evidence, "see docs/agent-library.md: refused entries"))
     if wanted.is_postgres:
         gates.append(_validation(control, facts.validated_within))
     return gates
@@ -164,7 +148,7 @@ def change_mode(
     return _among_redis(hand, control, wanted, reason)
 
 
-def _refuse(gates: Sequence[AgentGateSeen], overrides: Sequence[str], reason: str) -> None:
+def _refuse(gates: Sequence[GateSeen], overrides: Sequence[str], reason: str) -> None:
     unknown = sorted(set(overrides) - {gate.name for gate in gates})
     if unknown or (overrides and not reason):
         message = f"no such gate here: {', '.join(unknown)}" if unknown else "an override needs a reason"
@@ -175,14 +159,14 @@ def _refuse(gates: Sequence[AgentGateSeen], overrides: Sequence[str], reason: st
         raise ModeRefused(message, hint="\n".join(gate.command for gate in shut))
 
 
-def _validation(control: AgentControl, within: float) -> AgentGateSeen:
+def _validation(control: AgentControl, within: float) -> GateSeen:
     last = control.validated
     if last is None:
         found, holds = "both sides were never compared", False
     else:
         holds = last.clean and last.epoch == control.epoch and last.seconds_ago <= within
         found = f"{'clean' if last.clean else 'not clean'}, {last.seconds_ago:,.0f} s ago in epoch {last.epoch}"
-    return AgentGateSeen("validation", holds, found, "segue validate --agentdb")
+    return GateSeen("validation", holds, found, "segue validate --agentdb")
 
 
 def _settle(hand: Handover, control: AgentControl) -> None:

@@ -63,7 +63,8 @@ class Neo4jMarks:
 
     def mark(self, keys: Sequence[Key]) -> None:
         """See `Marks`."""
-        self._write(query("marks_mark"), keys=list(keys), partitions=PARTITIONS)
+        # In key order, like every lock on marks.
+        self._write(query("writes_mark"), keys=sorted(keys), marks=True, partitions=PARTITIONS)
 
     def standing(self, keys: Sequence[Key]) -> Mapping[Key, Standing]:
         """See `Marks`."""
