@@ -13,7 +13,7 @@ from documents.page import ELLIPSES
 
 _ID = re.compile(r"\b(?=[0-9a-f-]*[a-f])(?=[0-9a-f-]*\d)[0-9a-f]{8}[0-9a-f-]*\b")
 _UNIT = r"(?: ?(?:ms|µs|s|min|h|days?|[KMGT]i?B|bytes|B)\b)?"
-_NUMBER = rf"(?:(?<!\w)[-+])?\d[\d,]*(?:\.\d+)?{_UNIT}"
+_NUMBER = rf"(?:(?<!\w)[-+])?(?<![A-Za-z])\d+(?:,\d{{3}})*(?:\.\d+)?{_UNIT}"
 _NUMBERS = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
 _RULE = re.compile(r"[─━═-]{3,}")
 

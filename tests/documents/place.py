@@ -28,8 +28,6 @@ from segue.config import CollectionSettings, Settings, load
 from segue.sandbox import Endpoint
 
 FILMS, DIMENSION, GENRES = 200, 8, ("Drama", "Comedy", "Horror", "Western")
-REDIS_DB = 0
-"""Of the pages alone; other tests that write to Redis take higher ones."""
 
 CONFIGURATION = """\
 [relay]
@@ -106,7 +104,7 @@ class Place:
         environment: Of commands and of Python blocks.
     """
 
-    def __init__(self, films: Workplace, database: str, redis_at: Endpoint, postgres_at: Endpoint) -> None:
+    def __init__(self, films: Workplace, database: str, redis_at: Endpoint, redis_database: int, postgres_at: Endpoint) -> None:
         self._films = films
         self._redis_at, self._postgres_at = redis_at, postgres_at
         self.folder = films.folder
@@ -114,7 +112,7 @@ class Place:
         self.environment = films.environment(
             {
                 "PATH": f"{Path(sys.executable).parent}:{films.environment()['PATH']}",
-                "REDIS_URL": redis_url(redis_at, REDIS_DB),
+                "REDIS_URL": redis_url(redis_at, redis_database),
                 "DATABASE_URL": at[: at.rindex("/") + 1] + database,
             }
         )
@@ -147,8 +145,8 @@ class Place:
         self._films.configure(self.into(CONFIGURATION))
 
     def furnish(self) -> None:
-        """Put the repository's scripts, and what it deploys, into the folder, and segue.toml."""
-        for name in ("scripts", "deploy"):
+        """Put what pages name of the repository into the folder, and segue.toml."""
+        for name in ("scripts", "deploy", "docs"):
             (self.folder / name).symlink_to(ROOT / name)
         self.configure()
 
@@ -215,13 +213,15 @@ class _Shop(Shop):
 
 
 @contextmanager
-def place(folder: Path, neo4j: Endpoint, milvus: Endpoint, agents: Mapping[str, Endpoint]) -> Iterator[Place]:
+def place(
+    folder: Path, neo4j: Endpoint, milvus: Endpoint, agents: Mapping[str, Endpoint], redis_database: int
+) -> Iterator[Place]:
     """Give a place whose stores are filled."""
     with ExitStack() as stack:
         films = stack.enter_context(workplace(folder, neo4j, milvus))
         films.collection, films.label = f"f{_letters(4)}", f"F{_letters(3)}"
         database = stack.enter_context(_database(agents["postgres"]))
-        one = Place(films, database, agents["redis"], agents["postgres"])
+        one = Place(films, database, agents["redis"], redis_database, agents["postgres"])
         stack.callback(one.clear_agents)
         one.furnish()
         one.fill()

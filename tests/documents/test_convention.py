@@ -42,6 +42,8 @@ def test_what_is_alike(shown: str, printed: str) -> None:
         ("one\n…\nthree", "one\ntwo"),
         ("0.8 s", "0.8 rows"),
         ("decided", "defaced"),
+        ("epoch 3, open", "epoch 3 open"),
+        ("neo4j_only", "neo5j_only"),
     ],
 )
 def test_what_is_a_lie(shown: str, printed: str) -> None:

@@ -66,6 +66,15 @@ def test_the_readmes_speeds_are_those_measured() -> None:
     assert set(NUMBER.findall("\n".join(table))) - measured == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "store"), [("docs/library.md", segue.DualWriteStore), ("docs/agent-library.md", segue.AgentStateStore)]
+)
+def test_every_call_of_the_library_is_told(name: str, store: type) -> None:
+    """A method or a property that its page does not name would be found by nobody."""
+    told = {word for _, text in PAGES[name].inline for word in re.findall(r"\w+", text)}
+    assert {call for call in vars(store) if not call.startswith("_")} - told == set()
+
+
 def _faults(block: Block) -> Iterator[str]:
     if block.kind == "console":
         for command in block.commands:

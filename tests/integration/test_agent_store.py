@@ -121,6 +121,18 @@ def experience(reward: float, **more: Any) -> segue.Experience:
     return segue.Experience(state=[reward], action="left", reward=reward, **more)
 
 
+def test_what_is_pending_before_postgresql_has_its_tables(
+    agent_endpoints: Mapping[str, Endpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is, on either side, and asking is no error: in `redis_only` nothing was ever made there."""
+    with agent_place(tmp_path, agent_endpoints) as place:
+        place.configure(MAPPINGS)
+        for name in ("REDIS_URL", "DATABASE_URL"):
+            monkeypatch.setenv(name, place.environment()[name])
+        with segue.connect_agents(place.folder / "segue.toml", registry=CollectorRegistry()) as store:
+            assert store.pending() == segue.AgentBacklog(to_postgres=0, refused=0, to_redis=0, oldest_seconds=0.0)
+
+
 def test_redis_only_keeps_the_applications_own_form(room: Room) -> None:
     """What is written are the keys that the mappings say, readable by old code, and nothing goes to PostgreSQL."""
     at = datetime(2026, 3, 1, tzinfo=UTC)

@@ -171,6 +171,8 @@ class PostgresAgents(AgentTables):
     def waiting(self) -> int:
         """See `AgentPostgres`."""
         with self._lent() as connection:
+            if connection.execute("SELECT to_regclass('segue_agentdb_only_here')").fetchone() == (None,):
+                return 0
             found = connection.execute("SELECT count(*) FROM segue_agentdb_only_here").fetchone()
         return found[0] if found else 0
 

@@ -1,4 +1,4 @@
-"""Every page that has something to run, followed on the sandbox's servers from its first block to its last."""
+"""The places at which pages are followed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from documents.following import Reader, enter
-from documents.page import paths, read
+from documents.halves import HALVES, REDIS_DATABASES
+from documents.page import Page
 from documents.place import Place, place
 from segue.sandbox import Endpoint
 
-pytestmark = pytest.mark.timeout(1_200)
 
-PAGES = {str(page.path): page for page in map(read, paths()) if page.is_run}
+@pytest.fixture(scope="module")
+def redis_database(request: pytest.FixtureRequest) -> int:
+    """The logical database of this half of the pages."""
+    return REDIS_DATABASES[request.module.HALF]
 
 
 @pytest.fixture(scope="module")
@@ -22,38 +24,40 @@ def copied(
     newest_neo4j: Endpoint,
     milvus_endpoint: Endpoint,
     agent_endpoints: Mapping[str, Endpoint],
+    redis_database: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:
     """Films that are in Milvus already, with a relay, for all pages that leave the mode as it is."""
-    with place(tmp_path_factory.mktemp("copied"), newest_neo4j, milvus_endpoint, agent_endpoints) as one:
+    folder = tmp_path_factory.mktemp("copied")
+    with place(folder, newest_neo4j, milvus_endpoint, agent_endpoints, redis_database) as one:
         one.copy()
         yield one
 
 
 @pytest.fixture
+def page(request: pytest.FixtureRequest) -> Page:
+    """The page of this test."""
+    return HALVES[request.module.HALF][request.param]
+
+
+@pytest.fixture
 def beginning(
     request: pytest.FixtureRequest,
+    page: Page,
     newest_neo4j: Endpoint,
     milvus_endpoint: Endpoint,
     agent_endpoints: Mapping[str, Endpoint],
+    redis_database: int,
     tmp_path: Path,
 ) -> Iterator[Place]:
     """What the page of this test wants to find."""
-    wanted = PAGES[request.node.callspec.params["name"]].beginning
-    if wanted == "copied":
+    if page.beginning == "copied":
         yield request.getfixturevalue("copied").elsewhere(tmp_path)
         return
-    with place(tmp_path, newest_neo4j, milvus_endpoint, agent_endpoints) as one:
-        if wanted == "fresh":
+    with place(tmp_path, newest_neo4j, milvus_endpoint, agent_endpoints, redis_database) as one:
+        if page.beginning == "fresh":
             (tmp_path / "segue.toml").unlink()
-        elif wanted == "hybrid":
+        elif page.beginning == "hybrid":
             one.copy()
             one.go_to_hybrid()
         yield one
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_can_be_followed(name: str, beginning: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its commands end as it says and print what it shows, its Python runs, its configuration is valid."""
-    enter(beginning, monkeypatch)
-    Reader(PAGES[name], beginning).follow()
