@@ -51,6 +51,10 @@ def command_line() -> str:
         "",
         *_options(root, context),
         "",
+        "`segue --version` asks the stores that the file or the environment names, all at once and for a few seconds; one that",
+        "does not answer is said in its place, and the exit code is 0. `segue --install-completion` lets the shell it is typed in",
+        "(Bash, Zsh, Fish, PowerShell) complete verbs and options from its next start on.",
+        "",
         "## Exit codes",
         "",
         *_table(

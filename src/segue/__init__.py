@@ -39,6 +39,8 @@ _HOMES = {
     "segue.traffic.dual_write": ("AsyncDualWriteStore", "DualWriteStore"),
 }
 
+_NEED_AGENTDB = ("segue.bootstrap.agent_library", "segue.traffic.agent_store")
+
 __all__ = [
     "AgentBacklog",
     "AgentMode",
@@ -69,6 +71,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
+            if home in _NEED_AGENTDB:
+                import_module("segue.bootstrap.agent_state").require_extra()
             return getattr(import_module(home), name)
     message = f"module 'segue' has no attribute {name!r}"
     raise AttributeError(message)

@@ -2,6 +2,7 @@
 
     SegueError                      exit code 1
       ConfigError                   2   flags, environment or file are wrong; every fault in one message
+        ExtraMissing                    Segue was installed without what this needs. An ImportError too
       RetryableError                1   the same call may succeed later
         StoreUnavailable                nothing answers at that address, or no longer
           NotConnected                  it was not even asked: the connection is still being opened
@@ -34,6 +35,9 @@ the class, so the CLI needs no table (DESIGN: exit codes).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 
 class SegueError(Exception):
     """Something went wrong that Segue can put in words.
@@ -55,6 +59,16 @@ class ConfigError(SegueError):
     """Flags, environment or configuration file do not fit."""
 
     exit_code = 2
+
+
+class ExtraMissing(ConfigError, ImportError):
+    """Packages that one of Segue's extras brings are not installed."""
+
+    @classmethod
+    def of(cls, *, what: str, extra: str, missing: Iterable[str]) -> Self:
+        """Return the error that says what needs which extra, and how it is installed."""
+        message = f"{what} needs segue[{extra}], of which these packages are not installed: {', '.join(missing)}"
+        return cls(message, hint=f"pip install 'segue[{extra}]'")
 
 
 class RetryableError(SegueError):

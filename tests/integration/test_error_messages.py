@@ -386,10 +386,12 @@ def test_a_full_disk_ends_the_copy_resumably(newest_neo4j: Endpoint, milvus_endp
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("migrate-embeddings", "--help"), ("init", "--help")])
-def test_help_and_version_import_no_database_client(arguments: tuple[str, ...]) -> None:
+def test_help_and_version_import_no_database_client(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """What only explains itself answers without loading a driver, so at once, and on machines where one is broken."""
     command = [sys.executable, "-X", "importtime", *COMMAND[1:], *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Where no store is configured, that is: else `--version` asks it.
+    environment = {"PATH": os.environ["PATH"]}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
 
     assert ended.stdout

@@ -73,7 +73,7 @@ def connect_agents(
         registry: Where the metrics go; None is prometheus_client's own.
 
     Raises:
-        ConfigError: The configuration does not fit, or Redis is a cluster.
+        ConfigError: The configuration does not fit, Redis is a cluster, or the extra `agentdb` is not installed.
         SegueError: Neither side answers and says what the mode is, or one refuses the credentials.
     """
     settings = load(Path(config or os.environ.get("SEGUE_CONFIG") or DEFAULT_PATH))

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from segue import __version__
 from segue.config import Settings
-from segue.errors import ConfigError, SegueError, StateStoreFailed
+from segue.errors import ConfigError, ExtraMissing, SegueError, StateStoreFailed
 from segue.model import AgentMapping, Counts
 from segue.ports import AgentSink, AgentSource, Progress, Run, total
 from segue.state import quarantine_file
@@ -41,16 +41,19 @@ class AgentStores:
     sink: AgentSink
 
 
+def missing_packages() -> list[str]:
+    """Return which of the clients are not installed."""
+    return [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+
+
 def require_extra() -> None:
     """Make sure that the clients are there.
 
     Raises:
-        ConfigError: Segue was installed without them.
+        ExtraMissing: Segue was installed without them.
     """
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        message = f"agent state needs packages that are not installed: {', '.join(missing)}"
-        raise ConfigError(message, hint="pip install 'segue[agentdb]'")
+    if missing := missing_packages():
+        raise ExtraMissing.of(what="agent state", extra="agentdb", missing=missing)
 
 
 def agent_mappings(settings: Settings) -> list[AgentMapping]:

@@ -116,7 +116,9 @@ def _room(settings: Settings, chosen: Sequence[CollectionSettings], machine: Mac
         neo4j = opened.enter_context(bootstrap.open_neo4j(settings, **quick))
         milvus = _Once(lambda: opened.enter_context(bootstrap.open_milvus(settings)))
         source, sink = Neo4jPreflight(neo4j), MilvusPreflight(settings.milvus.uri, milvus)
-        agents = _agents(settings, opened)
+        # An application's environment names its database whether or not agents' state is to move.
+        unused = not settings.agentdb.mappings and agent_state.missing_packages()
+        agents = {} if unused else agent_servers(settings, opened)
         servers: dict[Store, Server] = {Store.NEO4J: source, Store.MILVUS: sink, **agents}
         limits = _limits(settings)
         one_at_a_time = threading.Lock()
@@ -181,8 +183,12 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _agents(settings: Settings, opened: ExitStack) -> dict[Store, AgentServer]:
-    """Return Redis and PostgreSQL, each where the configuration or the environment names it."""
+def agent_servers(settings: Settings, opened: ExitStack) -> dict[Store, AgentServer]:
+    """Return Redis and PostgreSQL, each where the configuration or the environment names it.
+
+    Raises:
+        ExtraMissing: One of them is named, and Segue was installed without their clients.
+    """
     named = settings.model_fields_set
     found: dict[Store, AgentServer] = {}
     if "redis" in named:

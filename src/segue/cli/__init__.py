@@ -5,14 +5,16 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 from rich.console import Console
 
-from segue import __version__
+from segue.bootstrap.versions import versions
 from segue.cli import (
     capture,
     cleanup,
@@ -29,6 +31,7 @@ from segue.cli import (
     sandbox,
     validate,
 )
+from segue.config import DEFAULT_PATH
 from segue.errors import SegueError
 from segue.telemetry.logging import LogLevel, choose_level, is_json
 
@@ -57,13 +60,22 @@ app.command("demo")(demo.demo)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"segue {__version__}")
+        for line in versions(Path(os.environ.get("SEGUE_CONFIG") or DEFAULT_PATH)):
+            typer.echo(line)
         raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of Segue, of the clients, and of the stores that are configured and answer; then exit.",
+        ),
+    ] = False,
     log_level: Annotated[
         LogLevel, typer.Option("--log-level", envvar="SEGUE_LOG_LEVEL", help="debug adds a message for every batch.")
     ] = LogLevel.INFO,

@@ -68,6 +68,7 @@ def migrate_agentdb(
     """
     del no_input
     configure(log_format)
+    bootstrap.require_extra()
     if follow and (skip_history or since or dry_run):
         message = "--follow keeps everything up to date; --skip-history, --since and --dry-run do not go with it"
         raise ConfigError(message, hint="Leave them out, or --follow.")

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import segue
-from segue import AgentMode, AgentStateStore, sandbox
+from segue import AgentMode, sandbox
 from segue.bootstrap.agent_state import require_extra
 from segue.demo.agent import AGENT, NEAR_GAP, Learner, Memory, PlainRedis, World, name_of
 from segue.demo.commands import Shell
@@ -30,6 +30,8 @@ from segue.errors import ConfigError, FatalError
 if TYPE_CHECKING:
     import psycopg
     import redis
+
+    from segue import AgentStateStore
 
 SCHEMA = "segue_demo"
 """Of its own in PostgreSQL, so that what an earlier tour left can be dropped whole."""

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore
-from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from segue.errors import InvalidInput
+from segue.errors import ExtraMissing, InvalidInput
 from segue.integrations.opening import BATCH, Opened, opened
 from segue.model import Hit, Item
 from segue.traffic.dual_write import DualWriteStore
+
+try:
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.vectorstores import VectorStore
+    from langchain_core.vectorstores.utils import maximal_marginal_relevance
+except ModuleNotFoundError as fault:
+    raise ExtraMissing.of(what="segue.integrations.langchain", extra="langchain", missing=["langchain-core"]) from fault
 
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$in": "in"}
 """langchain-neo4j's operators that both stores are asked alike."""

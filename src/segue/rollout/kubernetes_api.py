@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from segue.errors import AuthenticationFailed, ConfigError, FatalError, RetryableError, StoreTimeout, StoreUnavailable
+from segue.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    ExtraMissing,
+    FatalError,
+    RetryableError,
+    StoreTimeout,
+    StoreUnavailable,
+)
 
 Object = dict[str, Any]
 
@@ -109,8 +117,7 @@ class KubernetesApi:
             from kubernetes import client, config  # noqa: PLC0415
             from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
         except ImportError as fault:
-            message = "the Kubernetes client is not installed, and [rollout] needs it"
-            raise ConfigError(message, hint="pip install 'segue[k8s]'") from fault
+            raise ExtraMissing.of(what="a roll-out to Kubernetes", extra="k8s", missing=["kubernetes"]) from fault
         configuration = client.Configuration()
         try:
             config.load_kube_config(context=self.context, client_configuration=configuration)  # type: ignore[no-untyped-call]

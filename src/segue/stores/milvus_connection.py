@@ -8,6 +8,7 @@ pymilvus's own retries (75 of them) are off, so that an outcome is known when it
 from __future__ import annotations
 
 import base64
+import importlib.util
 import logging
 import socket
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from segue.errors import (
     ConfigError,
     DatabaseNotFound,
     DataError,
+    ExtraMissing,
     FatalError,
     SegueError,
     StoreTimeout,
@@ -85,6 +87,8 @@ class MilvusConnection:
         self.database = database
         self.timeout_seconds = timeout_seconds
         self.lite = uri.endswith(".db")
+        if self.lite and importlib.util.find_spec("milvus_lite") is None:
+            raise ExtraMissing.of(what=f"Milvus Lite at {uri}", extra="lite", missing=["milvus-lite"])
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
         self._metadata = _metadata(token, database)
