@@ -14,8 +14,9 @@ from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish, status_of
 from segue.config import Settings, load
 from segue.errors import ModeRefused, NotConfirmed, SegueError
+from segue.migration import GateSeen
 from segue.model import AgentControl, AgentMode
-from segue.phases.agent_cutover import AgentChanged, AgentFacts, AgentGateSeen, Handover, change_mode, look
+from segue.phases.agent_cutover import AgentChanged, AgentFacts, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
 
 
@@ -167,7 +168,7 @@ def _standing(
     gate, only_here = hand.redis.gate(), hand.postgres.waiting()
     further = list(AgentMode)[control.mode.rank + 1 :]
     onward = wanted if wanted in further else next(iter(further), None)
-    gates = look(hand, control, onward, facts) if onward else []
+    gates = look(hand.redis, control, onward, facts) if onward else []
     told = "closed" if gate is None or gate.mode is None else gate.mode.value
     lines = [
         (
@@ -206,5 +207,5 @@ def _standing(
     return Result(title=f"agentdb: {control.mode} at epoch {control.epoch}", facts=lines, data=data, listings=listings)
 
 
-def _gate(one: AgentGateSeen) -> dict[str, Any]:
+def _gate(one: GateSeen) -> dict[str, Any]:
     return {"name": one.name, "holds": one.holds, "evidence": one.evidence, "command": one.command}
