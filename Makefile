@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit simulate chaos check format references docs bench bench-live clean
+.PHONY: help setup demo test test-unit simulate chaos check format references docs bench bench-live pictures record-demo clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -69,6 +69,12 @@ bench: $(STAMP) ## the benchmark of the copy, docs/benchmarks.md; ARGS are its o
 
 bench-live: $(STAMP) ## the benchmark of a migration beside traffic, on servers of its own; ARGS are its options
 	@$(VENV)/bin/python benchmarks/live.py $(ARGS)
+
+pictures: $(STAMP) ## a whole migration under a Prometheus, and docs/pictures/*.svg of it
+	@PYTHONPATH=tests $(VENV)/bin/python scripts/make_pictures.py
+
+record-demo: $(STAMP) ## docs/demo.svg and docs/demo.txt of a new run of the demo; its servers are left running
+	@$(VENV)/bin/python docs/record_demo.py
 
 clean: ## stop the sandbox, remove .venv and caches (downloads stay)
 	@if [ -x $(SEGUE) ]; then $(SEGUE) sandbox down; fi

@@ -27,6 +27,7 @@ Options
   --reason TEXT        that reason
   --min-speed-up X     how many times shorter Milvus's median must be in the performance check (1); 0 leaves it out
   --metrics-url URL    a /metrics page of the application, several times for several; in place of [monitor] urls
+  --metrics-port PORT  the copy serves its metrics there, and the relay that this script starts on the port after it
   --patience SECONDS   how long each mode waits for its gates and for the application (900)
   --report FILE        where the report goes (migration-report.html)
   --keep-relay         leave the relay running that this script started
@@ -49,7 +50,7 @@ fail() {
 }
 
 from=preflight config=segue.toml collection="" capture=no validates=yes reason="validation was skipped" speed_up=1
-patience=900 report=migration-report.html keeps_relay=no dry=no asks=yes urls=()
+patience=900 report=migration-report.html keeps_relay=no dry=no asks=yes urls=() port=""
 
 value() { [ "$2" -ge 2 ] || fail 2 "$1 needs a value (--help)"; }
 while [ $# -gt 0 ]; do
@@ -62,6 +63,7 @@ while [ $# -gt 0 ]; do
         --reason) value "$1" $#; reason=$2; shift ;;
         --min-speed-up) value "$1" $#; speed_up=$2; shift ;;
         --metrics-url) value "$1" $#; urls+=(--metrics-url "$2"); shift ;;
+        --metrics-port) value "$1" $#; port=$2; shift ;;
         --patience) value "$1" $#; patience=$2; shift ;;
         --report) value "$1" $#; report=$2; shift ;;
         --keep-relay) keeps_relay=yes ;;
@@ -78,6 +80,7 @@ for number in "${!PHASES[@]}"; do [ "${PHASES[$number]}" = "$from" ] && begins=$
 [ "$begins" -ge 0 ] || fail 2 "there is no phase $from; there are: ${PHASES[*]}"
 case $patience in '' | *[!0-9]*) fail 2 "--patience takes whole seconds, not $patience" ;; esac
 case $speed_up in '' | . | *[!0-9.]* | *.*.*) fail 2 "--min-speed-up takes a number, not $speed_up" ;; esac
+case $port in *[!0-9]*) fail 2 "--metrics-port takes a port, not $port" ;; esac
 command -v segue >/dev/null || fail 2 "there is no segue on the PATH: activate its environment first"
 
 of=(--config "$config")
@@ -112,10 +115,10 @@ reach() {
 
 relay=""
 require_relay() {
-    [ "$dry" = no ] || { say "\$ segue relay ${of[*]} &   # where none runs"; return 0; }
+    [ "$dry" = no ] || { say "\$ segue relay ${of[*]}${port:+ --metrics-port $((port + 1))} &   # where none runs"; return 0; }
     { [ -z "$relay" ] || ! kill -0 "$relay" 2>/dev/null; } || return 0
     segue monitor --once --format json "${of[@]}" | grep -q '"relays": 0' || return 0
-    segue relay "${of[@]}" >relay.out 2>relay.log &
+    segue relay "${of[@]}" ${port:+--metrics-port $((port + 1))} >relay.out 2>relay.log &
     relay=$!
     say "no relay ran: started one, process $relay, messages in relay.log"
 }
@@ -150,7 +153,7 @@ dual_write() {
 }
 
 backfill() {
-    run migrate-embeddings "${of[@]}"
+    run migrate-embeddings "${of[@]}" ${port:+--metrics-port "$port"}
     require_relay
 }
 

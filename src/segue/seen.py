@@ -5,13 +5,13 @@ A value that `monitor` and `report` both stand on. Knows no store: the looking i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from segue.migration import GateSeen
-from segue.model import Control, Event, Instance, Samples, StorageMode
-from segue.ports import Backlog, CopySeen, IndexState
+from segue.model import AgentBacklog, AgentControl, AgentKind, AgentMode, Control, Event, Instance, Samples, StorageMode
+from segue.ports import AgentCopySeen, Backlog, CopySeen, IndexState
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +55,29 @@ class Seen:
     sink: SinkSeen | None = None
     copy: CopySeen | None = None
     samples: Samples = field(default_factory=Samples)
+    unreachable: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsSeen:
+    """One look at agent state. None stands for what could not be reached; nothing is guessed.
+
+    Attributes:
+        at: When, by this machine's clock.
+        control, events: As PostgreSQL has them.
+        rows: Rows that each table holds now.
+        backlog: What waits on either side to be carried over to the other.
+        onward, gates: The next mode, and what stands before it.
+        copy: The newest copy, as the state file has it; None too where this machine has no such file.
+        unreachable: A sentence for each thing that could not be reached.
+    """
+
+    at: datetime
+    control: AgentControl | None = None
+    events: Sequence[Event] | None = None
+    rows: Mapping[AgentKind, int] | None = None
+    backlog: AgentBacklog | None = None
+    onward: AgentMode | None = None
+    gates: Sequence[GateSeen] = ()
+    copy: AgentCopySeen | None = None
     unreachable: Sequence[str] = ()

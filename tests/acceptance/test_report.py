@@ -269,6 +269,12 @@ def test_latencies_come_from_prometheus_too(migrated: Migrated, tmp_path: Path) 
         finally:
             process.terminate()
     assert found["unreachable"] == []
+    shown = {panel["title"]: panel["series"] for panel in found["dashboard"]["panels"]}
+    assert len(shown) == 12
+    assert found["dashboard"]["faults"] == []
+    assert {one["name"] for one in shown["Search latency: Neo4j and Milvus"]} >= {"Neo4j p95", "Milvus p95"}
+    # Neither the copy nor the relay is scraped here.
+    assert shown["ETA"] == []
     assert found["latencies_ms"]["milvus"]["count"] > 0
     assert found["speed_up"] > 0
 

@@ -99,12 +99,14 @@ def test_validation_is_skipped_with_a_reason_and_a_run_is_resumed(fresh: Shop) -
 def test_a_dry_run_says_everything_and_changes_nothing(fresh: Shop) -> None:
     """Every phase with its commands; no control node, no collection, no event, no record."""
     place = fresh.place
-    done = run(place, "--dry-run", "--capture")
+    done = run(place, "--dry-run", "--capture", "--metrics-port", "9464")
     assert done.returncode == 0, done.stderr
     for number, phase in enumerate(PHASES, 1):
         assert f"== {number} of 8: {phase} ==" in done.stderr
     for command in ("preflight", "capture install", "mode set dual_write", "migrate-embeddings", "validate", "mode set hybrid"):
         assert f"$ segue {command}" in done.stderr
+    assert "$ segue migrate-embeddings --config segue.toml --metrics-port 9464" in done.stderr
+    assert "$ segue relay --config segue.toml --metrics-port 9465 &" in done.stderr
     found = "MATCH (n:SegueControl|SegueEvent|SegueMark {collection: $name}) RETURN count(n)"
     assert place.rows(found, name=place.collection) == [[0]]
     assert not place.client.has_collection(place.collection)
@@ -118,6 +120,7 @@ def test_a_dry_run_says_everything_and_changes_nothing(fresh: Shop) -> None:
         (("--turbo",), 2, "there is no option --turbo"),
         (("--patience", "long", "--yes"), 2, "--patience takes whole seconds"),
         (("--from",), 2, "--from needs a value"),
+        (("--metrics-port", "http", "--yes"), 2, "--metrics-port takes a port, not http"),
         ((), 5, "nobody can be asked"),
     ],
 )

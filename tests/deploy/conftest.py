@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,5 +67,8 @@ def scraped_run(
         eventually(is_seen)
         assert is_seen(), "Prometheus has not seen the run"
         time.sleep(3)  # rates need scrapes before and after
+        reported = place.segue("report", "--format", "html", "--prometheus-url", prometheus.uri)
+        assert reported.code == 0, reported.err
         run.rules.extend(rule for group in run.asked("rules")["groups"] for rule in group["rules"])
+        run = replace(run, page=reported.out)
     return run

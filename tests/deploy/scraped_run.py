@@ -24,12 +24,14 @@ class ScrapedRun:
     Attributes:
         collection: Its collection's name.
         began: When it began, in seconds since 1970.
+        page: The report as HTML, made while everything was at work.
         rules: What Prometheus said of its rules while everything was at work.
     """
 
     prometheus: Endpoint
     collection: str
     began: float
+    page: str = ""
     rules: list[dict[str, Any]] = field(default_factory=list)
 
     def asked(self, path: str, **parameters: str) -> Any:

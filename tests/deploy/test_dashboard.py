@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import xml.etree.ElementTree as ET
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,13 @@ TITLES = {
     "Neo4j latency percentiles",
 }
 QUERIES = [(panel["title"], target["refId"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def figures(page: str) -> dict[str, ET.Element]:
+    """Return the charts of the report's dashboard, by the panel's title."""
+    found = re.findall(r"<figure><figcaption>(.*?)<small>.*?</figcaption>(<svg.*?</svg>)</figure>", page, re.DOTALL)
+    titles, drawn = zip(*found, strict=True)
+    return dict(zip(map(unescape, titles), map(ET.fromstring, drawn), strict=True))
 
 
 def concrete(expression: str, collection: str = ".+") -> str:
@@ -118,3 +128,34 @@ def test_what_the_panels_show_is_true(scraped_run: ScrapedRun) -> None:
     assert 0 < shown["Validation", "C"][-1] < 600
     assert shown["Dual-write success rate", "A"][-1] == 1
     assert max(shown["Memory", "A"]) > 20e6
+
+
+def test_the_report_shows_every_panel_with_data(scraped_run: ScrapedRun) -> None:
+    """The same twelve, in the same order, each drawn from what its own queries had over the migration's time."""
+    drawn = figures(scraped_run.page)
+    assert list(drawn) == [panel["title"] for panel in DASHBOARD["panels"]]
+    for title, chart in drawn.items():
+        assert not chart.findall("*[@class='absent']"), title
+        shapes = chart.findall("path") + [one for one in chart.findall("rect") if "good" in str(one.get("class"))]
+        assert shapes, title
+        _, _, width, height = map(float, str(chart.get("viewBox")).split())
+        for path in chart.findall("path"):
+            numbers = [float(number) for number in re.findall(r"[\d.]+", str(path.get("d")))]
+            assert max(numbers) <= max(width, height), title
+    words = {title: [text.text for text in chart.findall("text")] for title, chart in drawn.items()}
+    assert words["Migration progress"] == ["100%"]
+    assert {"clean", "100%"} <= set(words["Validation"])
+    assert "migrated 200" in words["Items migrated over time"]
+    assert {"control shadow_milvus", "reads shadow_milvus"} <= set(words["Storage mode"])
+    assert "rows 200" in words["Milvus collection stats"]
+
+
+def test_the_documentation_shows_all_twelve() -> None:
+    """A picture of each, small, and of nothing else."""
+    docs = GRAFANA.parents[1] / "docs"
+    shown = re.findall(r"!\[([^\]]+)\]\((pictures/[^)]+)\)", docs.joinpath("dashboard.md").read_text(encoding="utf-8"))
+    assert [title for title, _ in shown] == [panel["title"] for panel in DASHBOARD["panels"]]
+    assert {docs / file for _, file in shown} == set(docs.joinpath("pictures").glob("*.svg"))
+    for _, file in shown:
+        picture = docs / file
+        assert picture.stat().st_size < 60_000

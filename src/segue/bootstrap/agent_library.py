@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -27,6 +27,7 @@ from segue.bootstrap.agent_state import (
     redis_source,
     require_extra,
 )
+from segue.bootstrap.agent_state import postgres as postgres_at
 from segue.config import DEFAULT_PATH, Settings, load
 from segue.errors import SegueError
 from segue.phases.agent_cutover import AgentFacts, AgentWatch, Handover
@@ -106,19 +107,10 @@ def open_agent_sides(settings: Settings) -> Iterator[AgentSides]:
     """Give both sides, connected when they are first used, and close them in the end."""
     require_extra()
     from segue.stores.postgres_agents import PostgresAgents  # noqa: PLC0415
-    from segue.stores.postgres_store import Postgres  # noqa: PLC0415
     from segue.stores.redis_agents import RedisAgents  # noqa: PLC0415
 
-    given = settings.postgres
-    at = Postgres(
-        given.url,
-        username=given.username,
-        password=given.password.get_secret_value() if given.password else None,
-        schema=given.schema_name,
-        connect_timeout_seconds=min(CONNECT_SECONDS, given.connect_timeout_seconds),
-        request_timeout_seconds=min(REQUEST_SECONDS, given.request_timeout_seconds),
-    )
-    redis = RedisAgents(partial(_primary, settings), settings.redis.chosen_databases[0], given.schema_name)
+    at = postgres_at(settings, CONNECT_SECONDS, REQUEST_SECONDS)
+    redis = RedisAgents(partial(_primary, settings), settings.redis.chosen_databases[0], settings.postgres.schema_name)
     postgres = PostgresAgents(at, monthly=settings.agentdb.partitions == "monthly")
     with ExitStack() as opened:
         opened.callback(redis.close)
@@ -230,11 +222,11 @@ def open_handover(
         yield Handover(sides.redis, sides.postgres, drain, watch, wait, seconds), facts
 
 
-def record_comparison(settings: Settings, *, clean: bool, detail: str) -> None:
+def record_comparison(settings: Settings, *, clean: bool, detail: str, data: Mapping[str, Any]) -> None:
     """Record on the control row what a comparison of both sides came to: the gate before `postgres` asks for it."""
     with open_agent_sides(settings) as sides:
         if sides.postgres.control().epoch:
-            sides.postgres.validated(clean=clean, detail=detail)
+            sides.postgres.validated(clean=clean, detail=detail, data=data)
 
 
 def follow_agents(settings: Settings, rescan_seconds: float, watch: FollowWatch, stop: threading.Event) -> FollowStanding:

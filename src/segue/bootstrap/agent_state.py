@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from segue import __version__
+from segue.bootstrap import journaling
 from segue.config import Settings
 from segue.errors import ConfigError, ExtraMissing, SegueError, StateStoreFailed
-from segue.model import AgentMapping, Counts
+from segue.model import AgentMapping, Counts, EventKind
 from segue.ports import AgentSink, AgentSource, Progress, Run, total
 from segue.state import quarantine_file
 from segue.state.sqlite_agent_copies import SqliteAgentCopies
@@ -109,8 +111,8 @@ def redis_source(settings: Settings) -> RedisSource:
     )
 
 
-def postgres(settings: Settings) -> Postgres:
-    """Return where PostgreSQL is, for connections and pools of one's own."""
+def postgres(settings: Settings, most_connect_seconds: float = math.inf, most_request_seconds: float = math.inf) -> Postgres:
+    """Return where PostgreSQL is, for connections and pools of one's own; whoever is in a hurry says so."""
     require_extra()
     from segue.stores.postgres_store import Postgres  # noqa: PLC0415
 
@@ -120,8 +122,8 @@ def postgres(settings: Settings) -> Postgres:
         username=given.username,
         password=given.password.get_secret_value() if given.password else None,
         schema=given.schema_name,
-        connect_timeout_seconds=given.connect_timeout_seconds,
-        request_timeout_seconds=given.request_timeout_seconds,
+        connect_timeout_seconds=min(most_connect_seconds, given.connect_timeout_seconds),
+        request_timeout_seconds=min(most_request_seconds, given.request_timeout_seconds),
     )
 
 
@@ -181,14 +183,38 @@ def migrate_agent_state(
     """Copy the agent state that is mapped; return what came of it and where its quarantine is written."""
     with few_collections(), open_agent_stores(settings) as stores, SqliteAgentCopies(settings.state.path) as state:
         copy = _agent_copy(settings, stores, wish, progress, stop)
+        recorder = agent_recorder(settings, progress.note)
         try:
             outcome = copy.run(state, restart=wish.restart)
-        except SegueError:
+        except SegueError as fault:
+            journaling.copy_failed(recorder, fault)
             # What fails in the wake of the cause must not stand in its place.
             with suppress(StateStoreFailed):
                 _write_agent_quarantine(settings, state)
             raise
+        _record_copy(recorder, outcome)
         return outcome, _write_agent_quarantine(settings, state)
+
+
+def agent_recorder(settings: Settings, note: Callable[[str], None]) -> journaling.Recorder:
+    """Return what adds to the journal of agent state; never raises."""
+    at = postgres(settings, most_connect_seconds=5.0, most_request_seconds=5.0)
+    from segue.stores.postgres_journal import PostgresJournal  # noqa: PLC0415
+
+    return journaling.Recorder(PostgresJournal(at), settings, note)
+
+
+def _record_copy(recorder: journaling.Recorder, outcome: AgentOutcome) -> None:
+    counts, state = outcome.counts, "complete" if outcome.complete else "interrupted"
+    text = f"copy {state}: {counts.migrated:,} of {counts.source:,} rows migrated, {counts.quarantined:,} quarantined"
+    data = {
+        "state": state,
+        **counts.as_dict(),
+        "kinds": {kind.value: asdict(one) for kind, one in outcome.kinds.items()},
+        "reasons": dict(outcome.reasons),
+        "seconds": round(outcome.seconds, 3),
+    }
+    recorder.record(EventKind.COPY, text, data)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ Only reads. Nothing here waits long: whoever watches looks again anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,13 +20,17 @@ from segue.model import Sample, Samples
 from segue.phases.cutover import look
 from segue.seen import Seen, SinkSeen
 from segue.state.sqlite_look import newest_copy
-from segue.telemetry.scrape import ask_prometheus, scrape
+from segue.telemetry.panels import PANELS, Curve, Dashboard, Panel
+from segue.telemetry.scrape import ask_course, ask_prometheus, scrape, scrape_seconds
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 5.0
 """However long a store may take otherwise."""
+
+MOST_STEPS = 240
+"""Values of one series that a panel shows."""
 
 
 def counted(settings: Settings, since_seconds: float | None = None) -> tuple[list[Sample], list[str]]:
@@ -39,6 +44,38 @@ def counted(settings: Settings, since_seconds: float | None = None) -> tuple[lis
         more, wrong = ask_prometheus(settings.monitor.prometheus_url, since_seconds)
         return [*samples, *more], [*faults, *wrong]
     return samples, faults
+
+
+def dashboard(settings: Settings, collection: str, begin: float, end: float) -> Dashboard | None:
+    """Ask the configured Prometheus what every panel of the dashboard shows of one collection; None where none is configured.
+
+    Args:
+        settings: Which Prometheus.
+        collection: The collection's name.
+        begin: Where the window begins, in seconds since 1970.
+        end: Where it ends.
+    """
+    url = settings.monitor.prometheus_url
+    if url is None:
+        return None
+    asked: list[tuple[Panel, Sequence[Curve]]] = []
+    faults: list[str] = []
+    step, width = 1.0, max(60.0, math.ceil(end - begin))
+    try:
+        every = scrape_seconds(url)
+        step = max(every, math.ceil(width / MOST_STEPS))
+        # As Grafana has it: a rate needs some scrapes, and what lies between two steps.
+        rate = max(4 * every, step + every)
+        for panel in PANELS:
+            found = []
+            for query in panel.queries:
+                courses = ask_course(url, query.concrete(collection, rate, width), begin, end, step)
+                found += [Curve(query.name(one.labels) or panel.title, query, one.points) for one in courses if one.points]
+            asked.append((panel, found))
+    except SegueError as fault:
+        faults.append(fault.message)
+        asked += [(panel, ()) for panel in PANELS[len(asked) :]]
+    return Dashboard(begin, end, step, asked, faults)
 
 
 def look_at(settings: Settings, collection: CollectionSettings, samples: list[Sample], faults: list[str]) -> Seen:

@@ -15,6 +15,7 @@ from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish, status_of
 from segue.config import Settings, load
 from segue.errors import ModeRefused, NotConfirmed, SegueError
+from segue.migration import GateSeen
 from segue.model import AgentControl, AgentMode
 from segue.phases.agent_cutover import AgentChanged, AgentFacts, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
@@ -168,7 +169,7 @@ def _standing(
     gate, only_here = hand.redis.gate(), hand.postgres.waiting()
     further = list(AgentMode)[control.mode.rank + 1 :]
     onward = wanted if wanted in further else next(iter(further), None)
-    gates = look(hand, control, onward, facts) if onward else []
+    gates = look(hand.redis, control, onward, facts) if onward else []
     told = "closed" if gate is None or gate.mode is None else gate.mode.value
     lines = [
         (

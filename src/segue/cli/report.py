@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,13 +13,16 @@ import typer
 
 from segue import __version__
 from segue.bootstrap import looking
-from segue.cli import options
+from segue.cli import agent_report, options, recorded
 from segue.cli.output import Format, Listing, Result, publish, write
 from segue.cli.report_page import page
 from segue.config import Settings, digest, load, shown
-from segue.model import Event, EventKind
-from segue.phases.report import CollectionReport, Copying, Measured, assemble, moment
+from segue.model import EventKind
+from segue.phases.agent_report import AgentReport
+from segue.phases.agent_report import assemble as assemble_agents
+from segue.phases.report import CollectionReport, Copying, Measured, assemble
 from segue.telemetry.logging import LogFormat, configure
+from segue.telemetry.panels import Dashboard
 
 COUNTS = ("source", "migrated", "quarantined", "pending")
 
@@ -59,14 +63,15 @@ def report(
 ) -> None:
     """Write down the whole migration: what was done, when, by which configuration and version, what was proven, what is left.
 
-    From the journal in Neo4j, the control node, the state file of this machine, and what processes count where they are
-    named. Changes nothing; what cannot be reached is said in its place, and the rest is written.
+    From the journals in Neo4j and PostgreSQL, the control node and row, the state file of this machine, and what processes
+    count where they are named. Changes nothing; what cannot be reached is said in its place, and the rest is written.
     """
     del no_input
     configure(log_format)
     began = time.monotonic()
     settings = load(config, options.watched(metrics_url, prometheus_url))
-    chosen = settings.chosen(collection)
+    has_agents = bool(settings.agentdb.mappings) and collection is None
+    chosen = () if has_agents and not settings.collections else settings.chosen(collection)
     samples, faults = looking.counted(settings)
     seen = [looking.look_at(settings, one, samples, faults) for one in chosen]
     if settings.monitor.prometheus_url is not None:
@@ -76,14 +81,34 @@ def report(
             samples, faults = looking.counted(settings, time.time() - begins)
             seen = [looking.with_samples(one, samples) for one in seen]
     reports = [assemble(one) for one in seen]
+    agents = _agents(settings) if has_agents else None
     form = output_format
     if form is ReportFormat.AUTO:
         form = _BY_ENDING.get(output_file.suffix.lower() if output_file else "", ReportFormat.TABLE)
-    data = _data(settings, config, reports, began)
+    # Tables have no place for it.
+    shows = form in {ReportFormat.HTML, ReportFormat.JSON, ReportFormat.YAML}
+    dashboards = {one.seen.collection: _dashboard(settings, one) if shows else None for one in reports}
+    data = _data(settings, config, reports, dashboards, agents, began)
     if form is ReportFormat.HTML:
-        write(page(data, reports), output_file)
+        write(page(data, reports, dashboards, agents), output_file)
         return
-    publish([_head(data), *(_result(one) for one in reports)], data, Format(form.value), output_file)
+    results = [_head(data), *(_result(one) for one in reports)]
+    if agents is not None:
+        results.append(agent_report.result(agents))
+    publish(results, data, Format(form.value), output_file)
+
+
+def _agents(settings: Settings) -> AgentReport:
+    from segue.bootstrap.looking_agents import look_at_agents  # noqa: PLC0415  # needs the extra
+
+    return assemble_agents(look_at_agents(settings))
+
+
+def _dashboard(settings: Settings, report: CollectionReport) -> Dashboard | None:
+    """Ask for the dashboard over the whole migration; None before it has begun, or where no Prometheus is named."""
+    if not report.events:
+        return None
+    return looking.dashboard(settings, report.seen.collection, report.events[0].at, report.seen.at.timestamp())
 
 
 def _head(data: dict[str, Any]) -> Result:
@@ -91,7 +116,7 @@ def _head(data: dict[str, Any]) -> Result:
         ("made", data["made_at"]),
         ("by", f"segue {data['version']}"),
         ("configuration", f"{data['config']['file']}, digest {data['config']['digest']}"),
-        ("collections", ", ".join(one["name"] for one in data["collections"])),
+        ("collections", ", ".join(one["name"] for one in data["collections"]) or "none"),
     ]
     return Result(title="Migration report", facts=facts, data={})
 
@@ -129,33 +154,17 @@ def _in_milvus(report: CollectionReport) -> str:
 
 def _listings(report: CollectionReport) -> list[Listing]:
     listings = [
-        Listing(
-            "What was proven",
-            ("what", "shown", "by"),
-            [(one.what, {True: "yes", False: "no", None: "not yet"}[one.holds], one.evidence) for one in report.proofs],
-        ),
-        Listing("What is left", ("what",), [(one,) for one in report.left] or [("nothing",)]),
-        Listing(
-            "Modes",
-            ("mode", "epoch", "from", "until", "why"),
-            [
-                (one.mode.value, str(one.epoch), clock(one.start), "now" if one.is_present else clock(one.end), one.reason)
-                for one in report.stretches
-            ],
-        ),
-        Listing(
-            "Overridden gates",
-            ("gate", "before", "when", "by", "why"),
-            [(one.gate, one.mode.value, clock(one.at), one.by, one.reason) for one in report.overrides]
-            or [("none", "", "", "", "")],
-        ),
+        recorded.proven(report.proofs),
+        recorded.remaining(report.left),
+        recorded.modes(report.stretches),
+        recorded.overridden(report.overrides),
         Listing(
             "Copies",
             ("from", "until", "came to", "rows/s", "segue", "configuration"),
             [
                 (
-                    clock(one.start),
-                    clock(one.end) if one.end else "",
+                    recorded.clock(one.start),
+                    recorded.clock(one.end) if one.end else "",
                     one.text,
                     f"{rate:,.0f}" if (rate := rate_of(one)) else "",
                     one.version,
@@ -164,34 +173,39 @@ def _listings(report: CollectionReport) -> list[Listing]:
                 for one in report.copies
             ],
         ),
-        Listing("Quarantined", ("reason", "items"), [(reason, f"{number:,}") for reason, number in report.reasons.items()]),
+        recorded.quarantined(report.reasons, "items"),
         Listing(
             "Search latencies in ms",
             ("store", "searches", "mean", "p50", "p95", "p99"),
             [(one.store.value, f"{one.count:,}", *map(_ms, (one.mean, one.p50, one.p95, one.p99))) for one in report.measured],
         ),
-        Listing(
-            "What was done",
-            ("when", "what", "by", "segue"),
-            [(clock(moment(one)), one.text, one.by, one.version) for one in report.events],
-        ),
+        recorded.done(report.events),
     ]
     return [one for one in listings if one.rows]
 
 
-def _data(settings: Settings, config: Path, reports: list[CollectionReport], began: float) -> dict[str, Any]:
-    counts = [one.counts.as_dict() for one in reports if one.counts is not None]
+def _data(
+    settings: Settings,
+    config: Path,
+    reports: list[CollectionReport],
+    dashboards: Mapping[str, Dashboard | None],
+    agents: AgentReport | None,
+    began: float,
+) -> dict[str, Any]:
+    parts = [one.counts for one in reports] + ([agents.counts] if agents else [])
+    counts = [one.as_dict() for one in parts if one is not None]
     return {
         "verb": "report",
         "status": "ok",
         "seconds": round(time.monotonic() - began, 3),
         "counts": {name: sum(one[name] for one in counts) for name in COUNTS}
-        if len(counts) == len(reports)
+        if len(counts) == len(parts)
         else dict.fromkeys(COUNTS),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "config": {"file": str(config), "digest": digest(settings), "settings": shown(settings)},
-        "collections": [_collection(one) for one in reports],
+        "collections": [{**_collection(one), "dashboard": _dashboard_data(dashboards[one.seen.collection])} for one in reports],
+        "agentdb": agents and agent_report.data(agents),
     }
 
 
@@ -212,32 +226,39 @@ def _collection(report: CollectionReport) -> dict[str, Any]:
         "items": seen.index and seen.index.items,
         "rows": seen.sink and seen.sink.rows,
         "target": seen.sink and seen.sink.physical,
-        "modes": [
-            {
-                "mode": one.mode.value,
-                "epoch": one.epoch,
-                "from": one.start.isoformat(),
-                "until": None if one.is_present else one.end.isoformat(),
-                "seconds": round((one.end - one.start).total_seconds(), 3),
-                "reason": one.reason,
-            }
-            for one in report.stretches
-        ],
-        "overrides": [
-            {"gate": one.gate, "mode": one.mode.value, "at": one.at.isoformat(), "by": one.by, "reason": one.reason}
-            for one in report.overrides
-        ],
         "copies": [_copy(one) for one in report.copies],
-        "validations": [_event(one) for one in report.of(EventKind.VALIDATION)],
-        "preflights": [_event(one) for one in report.of(EventKind.PREFLIGHT)],
+        "validations": [recorded.event_data(one) for one in report.of(EventKind.VALIDATION)],
+        "preflights": [recorded.event_data(one) for one in report.of(EventKind.PREFLIGHT)],
         "latencies_ms": {one.store.value: _latency(one) for one in report.measured},
         "speed_up": report.speed_up and round(report.speed_up, 3),
         "writes": {store: {"successes": went, "attempts": tried} for store, (went, tried) in report.writes.items()},
         "shadow_reads": {"count": report.shadow_reads, "overlap": report.shadow_overlap},
         "proofs": [{"what": one.what, "holds": one.holds, "evidence": one.evidence} for one in report.proofs],
         "left": list(report.left),
-        "events": [_event(one) for one in report.events],
+        **recorded.history(report.stretches, report.overrides, report.events),
         "unreachable": list(seen.unreachable),
+    }
+
+
+def _dashboard_data(dashboard: Dashboard | None) -> dict[str, Any] | None:
+    if dashboard is None:
+        return None
+    return {
+        "begin": round(dashboard.begin, 3),
+        "end": round(dashboard.end, 3),
+        "step_seconds": dashboard.step,
+        "faults": list(dashboard.faults),
+        "panels": [
+            {
+                "title": panel.title,
+                "unit": panel.unit,
+                "series": [
+                    {"name": one.name, "points": [[round(at, 3), float(f"{value:.6g}")] for at, value in one.points]}
+                    for one in curves
+                ],
+            }
+            for panel, curves in dashboard.panels
+        ],
     }
 
 
@@ -265,17 +286,6 @@ def rate_of(copying: Copying) -> float | None:
     return round(rows / seconds, 1) if rows and seconds else None
 
 
-def _event(event: Event) -> dict[str, Any]:
-    return {
-        "at": moment(event).isoformat(),
-        "kind": event.kind.value,
-        "text": event.text,
-        "by": event.by,
-        "version": event.version,
-        "data": dict(event.data),
-    }
-
-
 def _latency(measured: Measured) -> dict[str, Any]:
     return {
         "count": measured.count,
@@ -284,11 +294,6 @@ def _latency(measured: Measured) -> dict[str, Any]:
         "p95": measured.p95,
         "p99": measured.p99,
     }
-
-
-def clock(at: datetime) -> str:
-    """Return a moment as tables show it."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _ms(value: float | None) -> str:

@@ -11,11 +11,16 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from segue.cli.charts import Bar, Moment, Series, Span, bars, grouped, lines, spans
-from segue.model import Event, EventKind, StoreName
-from segue.phases.report import CollectionReport, Copying, is_comparison, moment
-
-Rows = Sequence[Sequence[str]]
+from segue.chronicle import moment
+from segue.cli import agent_report, page_parts
+from segue.cli.charts import Bar, Series, Span, bars, grouped, lines
+from segue.cli.page_parts import block, bullets, overridden, phases, proofs, table, told, unreachable, validated
+from segue.cli.panel_charts import chart
+from segue.cli.recorded import clock
+from segue.model import EventKind, StoreName
+from segue.phases.agent_report import AgentReport
+from segue.phases.report import CollectionReport, Copying, is_comparison
+from segue.telemetry.panels import Dashboard
 
 _OUTCOMES = {
     "matched": "good",
@@ -28,24 +33,34 @@ _OUTCOMES = {
 """What a comparison counts, and how it is drawn."""
 
 
-def page(data: Mapping[str, Any], reports: Sequence[CollectionReport]) -> str:
+def page(
+    data: Mapping[str, Any],
+    reports: Sequence[CollectionReport],
+    dashboards: Mapping[str, Dashboard | None],
+    agents: AgentReport | None,
+) -> str:
     """Return the whole file.
 
     Args:
         data: The report for programs: when it was made, by what, and the configuration.
         reports: The collections.
+        dashboards: What a Prometheus showed of each, by name.
+        agents: Agent state; None where none is configured.
     """
     head = (
         f"<p class=meta>Made {escape(data['made_at'])} by segue {escape(data['version'])}, configuration "
         f"{escape(data['config']['file'])}, digest <code>{escape(data['config']['digest'])}</code>. Times are UTC.</p>"
     )
-    body = "".join(_section(report) for report in reports)
+    body = "".join(_section(report, dashboards[report.seen.collection]) for report in reports)
+    if agents is not None:
+        body += agent_report.section(agents)
     settings = json.dumps(data["config"]["settings"], indent=2, ensure_ascii=False)
     config = (
         "<section><h2>Configuration</h2><details><summary>every setting, secrets left out</summary>"
         f"<pre>{escape(settings)}</pre></details></section>"
     )
-    title = "Migration report: " + ", ".join(report.seen.collection for report in reports)
+    names = [report.seen.collection for report in reports] + ["agent state"] * (agents is not None)
+    title = f"Migration report: {', '.join(names)}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>{head}\n{body}\n{config}"
@@ -53,31 +68,23 @@ def page(data: Mapping[str, Any], reports: Sequence[CollectionReport]) -> str:
     )
 
 
-def _section(report: CollectionReport) -> str:
+def _section(report: CollectionReport, dashboard: Dashboard | None) -> str:
     parts = [
         f"<h2>{escape(report.seen.collection)}</h2><p class=verdict>{escape(report.verdict)}.</p>",
-        _unreachable(report),
+        unreachable(report.seen.unreachable),
         _cards(report),
-        _block("What was proven", _proofs(report)),
-        _block("What is left", _list(report.left or ["nothing"])),
-        _block("Phases", _phases(report)),
-        _block("Overridden gates", _overrides(report)),
-        _block("Progress", _progress(report.copies)),
-        _block("Search latency", _latencies(report)),
-        _block("Validation", _validations(report)),
-        _block("Quarantine by reason", _quarantine(report)),
-        _block("What was done", _events(report.events)),
+        block("What was proven", proofs(report.proofs)),
+        block("What is left", bullets(report.left or ["nothing"])),
+        block("Phases", _phases(report)),
+        block("Overridden gates", overridden(report.overrides)),
+        block("Progress", _progress(report.copies)),
+        block("Search latency", _latencies(report)),
+        block("Validation", _validations(report)),
+        block("Quarantine by reason", _quarantine(report)),
+        block("Dashboard", _dashboard(dashboard)) if dashboard else "",
+        block("What was done", told(report.events)),
     ]
     return f"<section>{''.join(parts)}</section>\n"
-
-
-def _unreachable(report: CollectionReport) -> str:
-    faults = report.seen.unreachable
-    return (
-        f'<div class="warning"><p>Not everything could be reached when this was made:</p>{_list(faults)}</div>'
-        if faults
-        else ""
-    )
 
 
 def _cards(report: CollectionReport) -> str:
@@ -94,33 +101,10 @@ def _cards(report: CollectionReport) -> str:
         cards.append((f"writes to {store}", f"{went / tried:.2%}", f"{went:,} of {tried:,}"))
     if report.shadow_reads:
         cards.append(("shadow reads", f"{report.shadow_overlap or 0:.1%}", f"overlap of {report.shadow_reads:,}"))
-    drawn = "".join(
-        f"<div class=card><h4>{escape(name)}</h4><b>{escape(value)}</b><small>{escape(more)}</small></div>"
-        for name, value, more in cards
-    )
-    return f"<div class=cards>{drawn}</div>"
-
-
-def _proofs(report: CollectionReport) -> str:
-    words = {True: ("yes", "good"), False: ("no", "bad"), None: ("not yet", "none")}
-    rows = ""
-    for one in report.proofs:
-        word, style = words[one.holds]
-        rows += f'<tr><td>{escape(one.what)}</td><td class="{style}">{word}</td><td>{escape(one.evidence)}</td></tr>'
-    return f"<table><tr><th>what<th>shown<th>by</tr>{rows}</table>"
+    return page_parts.cards(cards)
 
 
 def _phases(report: CollectionReport) -> str:
-    modes = [
-        Span(
-            one.mode.value,
-            f"{one.mode}, epoch {one.epoch}: {_clock(one.start)} to {'now' if one.is_present else _clock(one.end)}",
-            one.start,
-            one.end,
-            f"mode-{one.mode}",
-        )
-        for one in report.stretches
-    ]
     now = report.seen.at
     copies = [
         Span(
@@ -132,39 +116,8 @@ def _phases(report: CollectionReport) -> str:
         )
         for one in report.copies
     ]
-    # A validation is a moment in the journal; how long it took is in its data.
-    checks = [_validated(one) for one in report.of(EventKind.VALIDATION)]
-    rows = [(name, row) for name, row in (("mode", modes), ("copies", copies), ("validations", checks)) if row]
-    marks = [Moment(f"gate {one.gate} overridden: {one.reason}", one.at, "override") for one in report.overrides]
-    table = _table(
-        ("mode", "epoch", "from", "until", "for", "why"),
-        [
-            (
-                one.mode.value,
-                str(one.epoch),
-                _clock(one.start),
-                "now" if one.is_present else _clock(one.end),
-                _lasted((one.end - one.start).total_seconds()),
-                one.reason,
-            )
-            for one in report.stretches
-        ],
-    )
-    told = "<p>A triangle marks an overridden gate.</p>" if marks else ""
-    return spans("the modes, copies and validations over time", rows, marks) + told + table
-
-
-def _validated(event: Event) -> Span:
-    is_good = event.data.get("clean", event.data.get("good"))
-    start = datetime.fromtimestamp(event.at - float(event.data.get("began_seconds_ago") or 0.0), UTC)
-    return Span("", event.text, start, moment(event), "good" if is_good else "bad")
-
-
-def _overrides(report: CollectionReport) -> str:
-    if not report.overrides:
-        return "<p>none</p>"
-    rows = [(one.gate, one.mode.value, _clock(one.at), one.by, one.reason) for one in report.overrides]
-    return _table(("gate", "before", "when", "by", "why"), rows)
+    checks = [validated(one) for one in report.of(EventKind.VALIDATION)]
+    return phases(report.stretches, report.overrides, [("copies", copies), ("validations", checks)])
 
 
 def _progress(copies: Sequence[Copying]) -> str:
@@ -178,8 +131,8 @@ def _progress(copies: Sequence[Copying]) -> str:
         drawn = lines("items copied over time", [migrated, quarantined], "items", float(points[-1][3]))
     rows = [
         (
-            _clock(one.start),
-            _clock(one.end) if one.end else "not ended",
+            clock(one.start),
+            clock(one.end) if one.end else "not ended",
             one.text,
             str(one.data.get("workers", "")),
             f"{one.data['migrated_now'] / one.data['copy_seconds']:,.0f}" if one.data.get("migrated_now") else "",
@@ -189,7 +142,7 @@ def _progress(copies: Sequence[Copying]) -> str:
         )
         for one in copies
     ]
-    return drawn + _table(("from", "until", "came to", "workers", "rows/s", "by", "segue", "configuration"), rows)
+    return drawn + table(("from", "until", "came to", "workers", "rows/s", "by", "segue", "configuration"), rows)
 
 
 def _latencies(report: CollectionReport) -> str:
@@ -216,7 +169,7 @@ def _latencies(report: CollectionReport) -> str:
     return (
         grouped("search latencies of both stores", groups, legend)
         + faster
-        + _table(("store", "searches", "mean ms", "p50 ms", "p95 ms", "p99 ms"), rows)
+        + table(("store", "searches", "mean ms", "p50 ms", "p95 ms", "p99 ms"), rows)
     )
 
 
@@ -226,7 +179,7 @@ def _validations(report: CollectionReport) -> str:
         return "<p>Both sides were never compared.</p>"
     compared, found = [], []
     for event in events:
-        when = _clock(moment(event))
+        when = clock(moment(event))
         if is_comparison(event):
             for name, style in _OUTCOMES.items():
                 if number := event.data.get(name):
@@ -235,14 +188,14 @@ def _validations(report: CollectionReport) -> str:
             for store in StoreName:
                 mean = one[store.value]["mean"]
                 found.append((f"{when} {one['filter']}".strip(), Bar(store.value, mean, f"{mean:.2%}", _style(store))))
-    table = _table(("when", "came to", "by", "segue"), [(_clock(moment(one)), one.text, one.by, one.version) for one in events])
+    listed = table(("when", "came to", "by", "segue"), [(clock(moment(one)), one.text, one.by, one.version) for one in events])
     recalls = [
         (heading, [bar for name, bar in found if name == heading]) for heading in dict.fromkeys(name for name, _ in found)
     ]
     drawn = bars("keys by what came of comparing them", compared)
     if recalls:
         drawn += "<p>Of what is truly nearest, each store found:</p>" + grouped("recall of both stores", recalls)
-    return drawn + table
+    return drawn + listed
 
 
 def _quarantine(report: CollectionReport) -> str:
@@ -251,36 +204,24 @@ def _quarantine(report: CollectionReport) -> str:
     rows = [Bar(reason, float(number), f"{number:,}", "bad") for reason, number in report.reasons.items()]
     drawn = bars("quarantined items by reason", rows)
     examples = report.seen.copy.examples if report.seen.copy else ()
-    table = _table(
+    listed = table(
         ("key", "reason", "detail"),
         [("" if one.key is None else str(one.key), one.reason.value, one.detail) for one in examples],
     )
-    return drawn + (f"<details><summary>the first of them</summary>{table}</details>" if examples else "")
+    return drawn + (f"<details><summary>the first of them</summary>{listed}</details>" if examples else "")
 
 
-def _events(events: Sequence[Event]) -> str:
-    if not events:
-        return "<p>Nothing is recorded.</p>"
-    rows = [
-        (_clock(moment(one)), one.kind.value, one.text, one.by, one.version, str(one.data.get("run", ""))) for one in events
-    ]
-    return _table(("when", "what about", "what", "by", "segue", "run"), rows)
-
-
-def _block(title: str, content: str) -> str:
-    return f"<h3>{escape(title)}</h3>{content}"
-
-
-def _list(lines_: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in lines_)}</ul>"
-
-
-def _table(headings: Sequence[str], rows: Rows) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(one)}" for one in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
+def _dashboard(dashboard: Dashboard) -> str:
+    """Draw what the panels of Grafana's dashboard show, each with what it means."""
+    begin, end = (datetime.fromtimestamp(at, UTC) for at in (dashboard.begin, dashboard.end))
+    window = f"<p>As Prometheus has it, from {clock(begin)} to {clock(end)}, a value every {dashboard.step:g} s.</p>"
+    faults = f'<div class="warning">{bullets(dashboard.faults)}</div>' if dashboard.faults else ""
+    drawn = "".join(
+        f"<figure><figcaption>{escape(panel.title)}<small>{escape(panel.meaning)}</small></figcaption>"
+        f"{chart(dashboard, panel, curves)}</figure>"
+        for panel, curves in dashboard.panels
+    )
+    return f"{window}{faults}<div class=panels>{drawn}</div>"
 
 
 def _word(copying: Copying) -> str:
@@ -291,24 +232,35 @@ def _style(store: StoreName) -> str:
     return f"store-{store}"
 
 
-def _clock(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _lasted(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3_600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{left:02}"
-
-
-_STYLE = """
+CHART_STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#57606a;--grid:#d8dee4;--card:#f6f8fa;
 --neo4j:#0969da;--milvus:#bc4c00;--good:#1a7f37;--bad:#cf222e;--none:#8c959f;
---m0:#8c959f;--m1:#0969da;--m2:#8250df;--m3:#1a7f37}
+--m0:#8c959f;--m1:#0969da;--m2:#8250df;--m3:#1a7f37;--c3:#1a7f37;--c4:#8250df;--c5:#bf3989;--c6:#1b7c83;--c7:#9a6700}
 @media (prefers-color-scheme:dark){:root{--paper:#0d1117;--ink:#e6edf3;--soft:#9198a1;--grid:#30363d;--card:#161b22;
 --neo4j:#58a6ff;--milvus:#f0883e;--good:#3fb950;--bad:#f85149;--none:#6e7681;
---m0:#6e7681;--m1:#388bfd;--m2:#a371f7;--m3:#2ea043}}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+--m0:#6e7681;--m1:#388bfd;--m2:#a371f7;--m3:#2ea043;--c3:#3fb950;--c4:#a371f7;--c5:#f778ba;--c6:#39c5cf;--c7:#d29922}}
+svg{display:block;width:100%;max-width:900px;height:auto;margin:6px 0 12px;font:12px system-ui,sans-serif}
+svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .end{text-anchor:end}svg .middle{text-anchor:middle}
+svg .heading{fill:var(--soft);font-weight:600}svg .on-bar{fill:#fff;font-weight:600}
+svg .grid{stroke:var(--grid);stroke-width:1}svg .axis{stroke:var(--soft)}
+svg .ceiling{stroke:var(--soft);stroke-dasharray:5 4}
+svg .line-1{fill:var(--neo4j);stroke:var(--neo4j)}svg .line-2{fill:var(--milvus);stroke:var(--milvus)}
+svg .line-3{fill:var(--c3);stroke:var(--c3)}svg .line-4{fill:var(--c4);stroke:var(--c4)}
+svg .line-5{fill:var(--c5);stroke:var(--c5)}svg .line-6{fill:var(--c6);stroke:var(--c6)}
+svg .line-7{fill:var(--c7);stroke:var(--c7)}svg .line-8{fill:var(--soft);stroke:var(--soft)}
+svg .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}svg rect.bar,svg .dot{stroke:none}
+svg .number{font-size:20px;font-weight:600}svg .empty{fill:var(--grid)}svg .absent{fill:var(--soft);font-size:15px}
+svg .store-neo4j{fill:var(--neo4j)}svg .store-milvus{fill:var(--milvus)}
+svg .good,svg .copy-good{fill:var(--good)}svg .bad,svg .copy-bad{fill:var(--bad)}svg .none,svg .copy-none{fill:var(--none)}
+svg .mode-0{fill:var(--m0)}svg .mode-1{fill:var(--m1)}
+svg .mode-2{fill:var(--m2)}svg .mode-3{fill:var(--m3)}
+svg path.moment{fill:var(--bad)}svg line.moment{stroke:var(--bad);stroke-dasharray:3 3}
+"""
+"""Of the charts alone, in the colours of light and dark."""
+
+_STYLE = (
+    CHART_STYLE
+    + """body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:980px;margin:0 auto;padding:24px 20px 60px}
 h1{font-size:24px}h2{margin-top:40px;border-bottom:1px solid var(--grid)}h3{margin:28px 0 8px}
 .meta,small{color:var(--soft)}.verdict{font-size:17px}
@@ -319,16 +271,7 @@ table{border-collapse:collapse;font-size:13px;width:100%}th,td{text-align:left;p
 th{color:var(--soft);font-weight:600}tr{border-bottom:1px solid var(--grid)}.scroll{overflow-x:auto}
 td.good{color:var(--good)}td.bad{color:var(--bad)}td.none{color:var(--soft)}
 pre{background:var(--card);padding:12px;overflow:auto;font-size:12px}code{font-size:13px}summary{cursor:pointer}
-svg{display:block;width:100%;max-width:900px;height:auto;margin:6px 0 12px;font:12px system-ui,sans-serif}
-svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .end{text-anchor:end}svg .middle{text-anchor:middle}
-svg .heading{fill:var(--soft);font-weight:600}svg .on-bar{fill:#fff;font-weight:600}
-svg .grid{stroke:var(--grid);stroke-width:1}svg .axis{stroke:var(--soft)}
-svg .ceiling{stroke:var(--soft);stroke-dasharray:5 4}
-svg .line{fill:none;stroke-width:2}svg .line.line-1{stroke:var(--neo4j)}svg .line.line-2{stroke:var(--milvus)}
-svg .line-1{fill:var(--neo4j)}svg .line-2{fill:var(--milvus)}svg .line{fill:none}
-svg .store-neo4j{fill:var(--neo4j)}svg .store-milvus{fill:var(--milvus)}
-svg .good,svg .copy-good{fill:var(--good)}svg .bad,svg .copy-bad{fill:var(--bad)}svg .none,svg .copy-none{fill:var(--none)}
-svg .mode-neo4j_only{fill:var(--m0)}svg .mode-dual_write{fill:var(--m1)}
-svg .mode-shadow_milvus{fill:var(--m2)}svg .mode-hybrid{fill:var(--m3)}
-svg path.moment{fill:var(--bad)}svg line.moment{stroke:var(--bad);stroke-dasharray:3 3}
+.panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:4px 28px}
+figure{margin:10px 0 0}figcaption{font-weight:600;font-size:14px}figcaption small{display:block;font-weight:400}
 """
+)

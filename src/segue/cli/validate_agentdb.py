@@ -28,7 +28,9 @@ def validated(
     if verdict.complete and not dry_run:
         from segue.bootstrap.agent_library import record_comparison  # noqa: PLC0415  # needs the extra
 
-        record_comparison(settings, clean=bool(result.data["clean"]), detail=f"{result.data['mode']}, {verdict.rows:,} rows")
+        told = {name: result.data[name] for name in ("mode", "rate", "bound", "keys", "counts", "digests", "seconds")}
+        detail = f"{result.data['mode']}, {verdict.rows:,} rows"
+        record_comparison(settings, clean=bool(result.data["clean"]), detail=detail, data=told)
     if not verdict.complete:
         return result, Interrupted("interrupted; nothing was changed", hint="The same command begins again.")
     if verdict.rate < threshold:

@@ -52,7 +52,7 @@ from segue.model.items import (
     Vectors,
 )
 from segue.model.journal import Event, EventKind, mode_changed
-from segue.model.observed import Histogram, Sample, Samples
+from segue.model.observed import Course, Histogram, Sample, Samples
 from segue.model.serving import (
     STATIC,
     Condition,
@@ -100,6 +100,7 @@ __all__ = [
     "Condition",
     "Control",
     "Counts",
+    "Course",
     "Depth",
     "Difference",
     "Encoded",

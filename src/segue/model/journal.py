@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from segue.model.agent_modes import AgentMode
 from segue.model.serving import StorageMode
 
 
@@ -45,7 +46,7 @@ class Event:
 
 
 def mode_changed(
-    before: str | None, mode: StorageMode, epoch: int, reason: str, overridden: Sequence[str]
+    before: str | None, mode: StorageMode | AgentMode, epoch: int, reason: str, overridden: Sequence[str]
 ) -> tuple[str, Mapping[str, Any]]:
     """Return the sentence and the data of a `MODE` event; `before` is whatever the control node said, even if it is no mode."""
     earlier = before or StorageMode.NEO4J_ONLY.value

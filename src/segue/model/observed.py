@@ -23,6 +23,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """One series of an expression over time.
+
+    Attributes:
+        labels: Its labels.
+        points: Moment, in seconds since 1970, and value; a moment without a value is left out.
+    """
+
+    labels: Mapping[str, str]
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Histogram:
     """Observations by size.
 

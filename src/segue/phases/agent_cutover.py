@@ -88,7 +88,7 @@ class Handover:
     seconds: float
 
 
-def look(hand: Handover, control: AgentControl, wanted: AgentMode, facts: AgentFacts) -> list[GateSeen]:
+def look(redis: AgentRedis, control: AgentControl, wanted: AgentMode, facts: AgentFacts) -> list[GateSeen]:
     """Return the gates before a mode, none on the way back."""
     if wanted.rank <= control.mode.rank:
         return []
@@ -96,7 +96,7 @@ def look(hand: Handover, control: AgentControl, wanted: AgentMode, facts: AgentF
     if wanted.rank >= AgentMode.SHADOW.rank:
         evidence = "a copy is finished" if facts.copied else "no copy is finished"
         gates.append(GateSeen("copy", facts.copied, evidence, "segue migrate-agentdb"))
-        waiting, refused, oldest = hand.redis.waiting()
+        waiting, refused, oldest = redis.waiting()
         evidence = f"{waiting:,} entries wait, the oldest for {oldest:,.1f} s"
         gates.append(GateSeen("outbox", waiting <= NEARLY_EMPTY, evidence, "wait, or look why PostgreSQL is slow"))
         evidence = f"{refused:,} entries were refused"
@@ -142,13 +142,14 @@ def change_mode(
     if wanted.rank > control.mode.rank + 1:
         message = f"from {control.mode} the next mode is {list(AgentMode)[control.mode.rank + 1]}, not {wanted}"
         raise ModeRefused(message, hint="Forward it goes one mode at a time.")
-    _refuse(look(hand, control, wanted, facts), overrides, reason)
+    passed = _refuse(look(hand.redis, control, wanted, facts), overrides, reason)
     if wanted.is_postgres:
-        return _to_postgres(hand, control, reason)
-    return _among_redis(hand, control, wanted, reason)
+        return _to_postgres(hand, control, reason, passed)
+    return _among_redis(hand, control, wanted, reason, passed)
 
 
-def _refuse(gates: Sequence[GateSeen], overrides: Sequence[str], reason: str) -> None:
+def _refuse(gates: Sequence[GateSeen], overrides: Sequence[str], reason: str) -> list[str]:
+    """Refuse where a gate is closed; return those that are let pass although they are."""
     unknown = sorted(set(overrides) - {gate.name for gate in gates})
     if unknown or (overrides and not reason):
         message = f"no such gate here: {', '.join(unknown)}" if unknown else "an override needs a reason"
@@ -157,6 +158,7 @@ def _refuse(gates: Sequence[GateSeen], overrides: Sequence[str], reason: str) ->
     if shut:
         message = "; ".join(f"gate {gate.name} is closed: {gate.evidence}" for gate in shut)
         raise ModeRefused(message, hint="\n".join(gate.command for gate in shut))
+    return [gate.name for gate in gates if not gate.holds]
 
 
 def _validation(control: AgentControl, within: float) -> GateSeen:
@@ -177,13 +179,13 @@ def _settle(hand: Handover, control: AgentControl) -> None:
     hand.redis.carry(AgentGate(control.epoch, None if control.mode.is_postgres else control.mode))
 
 
-def _among_redis(hand: Handover, control: AgentControl, wanted: AgentMode, reason: str) -> AgentChanged:
-    changed = _changed(hand, control, wanted, _next(hand, control), is_open=True, reason=reason)
+def _among_redis(hand: Handover, control: AgentControl, wanted: AgentMode, reason: str, passed: Sequence[str]) -> AgentChanged:
+    changed = _changed(hand, control, wanted, _next(hand, control), is_open=True, reason=reason, passed=passed)
     hand.redis.carry(AgentGate(changed.epoch, wanted))
     return AgentChanged(control.mode, changed)
 
 
-def _to_postgres(hand: Handover, control: AgentControl, reason: str) -> AgentChanged:
+def _to_postgres(hand: Handover, control: AgentControl, reason: str, passed: Sequence[str]) -> AgentChanged:
     """Close the gate, carry everything over, change the control row; or open the gate again."""
     _drain(hand, NEARLY_EMPTY, hand.seconds)
     epoch = _next(hand, control)
@@ -191,7 +193,7 @@ def _to_postgres(hand: Handover, control: AgentControl, reason: str) -> AgentCha
     hand.redis.carry(AgentGate(epoch, None))
     try:
         _drain(hand, 0, CLOSED_SECONDS)
-        changed = _changed(hand, control, AgentMode.POSTGRES, epoch, is_open=True, reason=reason)
+        changed = _changed(hand, control, AgentMode.POSTGRES, epoch, is_open=True, reason=reason, passed=passed)
     except (RetryableError, Interrupted) as fault:
         _call_off(hand, control)
         message = f"{getattr(fault, 'message', fault)}; the mode stays {control.mode}"
@@ -257,8 +259,17 @@ def _drain(hand: Handover, most: int, seconds: float) -> None:
             raise Interrupted(message)
 
 
-def _changed(hand: Handover, seen: AgentControl, mode: AgentMode, epoch: int, *, is_open: bool, reason: str) -> AgentControl:
-    changed = hand.postgres.change(seen, mode, epoch=epoch, is_open=is_open, reason=reason)
+def _changed(
+    hand: Handover,
+    seen: AgentControl,
+    mode: AgentMode,
+    epoch: int,
+    *,
+    is_open: bool,
+    reason: str,
+    passed: Sequence[str] = (),
+) -> AgentControl:
+    changed = hand.postgres.change(seen, mode, epoch=epoch, is_open=is_open, reason=reason, overridden=passed)
     if changed is None:
         message = f"somebody else changed the mode of agent state (it was {seen.mode} at epoch {seen.epoch})"
         raise ModeRefused(message, hint="segue mode show --agentdb")

@@ -8,54 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from segue.chronicle import Override, Proof, Stretch, moment, overrides, stretches
 from segue.migration import closed
 from segue.model import Counts, Event, EventKind, Histogram, StorageMode, StoreName
 from segue.seen import Seen
 
 BEGINNINGS = ("planned", "resumed")
 ENDS = ("complete", "interrupted", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch of time in one mode.
-
-    Attributes:
-        mode: The mode.
-        epoch: Its epoch.
-        start, end: From when until when; the end of the present one is the moment of the report.
-        reason: Why it was begun.
-        is_present: Whether it goes on.
-    """
-
-    mode: StorageMode
-    epoch: int
-    start: datetime
-    end: datetime
-    reason: str
-    is_present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """A gate that was closed and let pass.
-
-    Attributes:
-        gate: Its name.
-        mode: The mode that it stood before.
-        at: When.
-        by: Who let it pass.
-        reason: Why, with what the gate had found.
-    """
-
-    gate: str
-    mode: StorageMode
-    at: datetime
-    by: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +57,6 @@ class Measured:
     p50: float | None
     p95: float | None
     p99: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """Something that was to be shown.
-
-    Attributes:
-        what: What.
-        holds: Whether it was shown; None when nobody looked yet.
-        evidence: By which words.
-    """
-
-    what: str
-    holds: bool | None
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +106,18 @@ def assemble(seen: Seen) -> CollectionReport:
     events = list(seen.events or ())
     copies = _copies(events)
     counts, reasons = _account(seen, copies)
-    stretches, overrides = _stretches(seen, events), _overrides(events)
+    modes, passed = stretches(StorageMode, events, seen.at), overrides(StorageMode, events)
     measured = [_measured(seen, StoreName.NEO4J), _measured(seen, StoreName.MILVUS)]
     neo4j, milvus = (one.p50 for one in measured)
     overlap = seen.samples.histogram("segue_shadow_overlap")
     told = [event for event in events if not is_sample(event)]
     return CollectionReport(
         seen=seen,
-        verdict=_verdict(seen, counts, overrides),
+        verdict=_verdict(seen, counts, passed),
         counts=counts,
         reasons=reasons,
-        stretches=stretches,
-        overrides=overrides,
+        stretches=modes,
+        overrides=passed,
         copies=copies,
         events=told,
         measured=[one for one in measured if one.count],
@@ -181,11 +128,6 @@ def assemble(seen: Seen) -> CollectionReport:
         proofs=_proofs(seen, told, counts, overlap),
         left=_left(seen, counts, copies),
     )
-
-
-def moment(event: Event) -> datetime:
-    """Return when an event happened."""
-    return datetime.fromtimestamp(event.at, UTC)
 
 
 def is_comparison(event: Event) -> bool:
@@ -207,35 +149,6 @@ def _account(seen: Seen, copies: Sequence[Copying]) -> tuple[Counts | None, Mapp
             _, migrated, quarantined, source = copying.points[-1]
             return Counts(source, migrated, quarantined), copying.data.get("reasons", {})
     return None, {}
-
-
-def _stretches(seen: Seen, events: Sequence[Event]) -> list[Stretch]:
-    changes = [event for event in events if event.kind is EventKind.MODE]
-    if not changes:
-        return []
-    stretches = []
-    first = moment(events[0])
-    begins = moment(changes[0])
-    if first < begins:
-        before = StorageMode(changes[0].data.get("before", StorageMode.NEO4J_ONLY))
-        stretches.append(Stretch(before, changes[0].data["epoch"] - 1, first, begins, "", is_present=False))
-    for change, after in zip(changes, [*changes[1:], None], strict=True):
-        data = change.data
-        end = moment(after) if after else max(seen.at, moment(change))
-        reason = str(data.get("reason", ""))
-        stretches.append(
-            Stretch(StorageMode(data["mode"]), data["epoch"], moment(change), end, reason, is_present=after is None)
-        )
-    return stretches
-
-
-def _overrides(events: Sequence[Event]) -> list[Override]:
-    return [
-        Override(gate, StorageMode(event.data["mode"]), moment(event), event.by, str(event.data.get("reason", "")))
-        for event in events
-        if event.kind is EventKind.MODE
-        for gate in event.data.get("overridden", ())
-    ]
 
 
 def _copies(events: Sequence[Event]) -> list[Copying]:

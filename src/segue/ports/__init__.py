@@ -59,7 +59,7 @@ from segue.ports.marking import (
     Marks,
     Standing,
 )
-from segue.ports.observing import CopySeen
+from segue.ports.observing import AgentCopySeen, CopySeen
 from segue.ports.preflight import (
     About,
     AgentServer,
@@ -116,6 +116,7 @@ __all__ = [
     "AgentAdvance",
     "AgentCompared",
     "AgentComparer",
+    "AgentCopySeen",
     "AgentCopyState",
     "AgentDifference",
     "AgentMeter",

@@ -159,8 +159,20 @@ class AgentPostgres(Protocol):
         """Return PostgreSQL's time in microseconds since 1970."""
         ...
 
-    def change(self, seen: AgentControl, mode: AgentMode, *, epoch: int, is_open: bool, reason: str) -> AgentControl | None:
-        """Change the control row, unless it has another epoch than `seen`: then None. Waits for writes that are in hand."""
+    def change(
+        self,
+        seen: AgentControl,
+        mode: AgentMode,
+        *,
+        epoch: int,
+        is_open: bool,
+        reason: str,
+        overridden: Sequence[str] = (),
+    ) -> AgentControl | None:
+        """Change the control row, unless it has another epoch than `seen`: then None. Waits for writes that are in hand.
+
+        The journal gets an event in the same transaction, which names the gates that were let pass.
+        """
         ...
 
     def put(self, writes: Sequence[AgentWrite], make: MakeRow, db: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from segue.model import Counts, Quarantined
+from segue.model import AgentKind, Counts, Quarantined
+from segue.ports.agent_state import KindCounts, UnknownKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,18 @@ class CopySeen:
     ranges_in_flight: int
     notes: Sequence[str]
     tool_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCopySeen:
+    """The newest copy of agent state, as its records have it.
+
+    Attributes:
+        copy: What every copy has, in rows.
+        kinds: What it came to by kind.
+        unknown: Keys that no mapping takes, by shape.
+    """
+
+    copy: CopySeen
+    kinds: Mapping[AgentKind, KindCounts]
+    unknown: Mapping[str, UnknownKeys]

@@ -26,6 +26,17 @@ INSERT INTO agent_unknown (run, range, shape, keys, example) VALUES (?, ?, ?, ?,
 ON CONFLICT DO UPDATE SET keys = keys + excluded.keys
 """
 
+AGENT_KINDS = """
+SELECT kind, sum(keys), sum(migrated), sum(written), sum(skipped) FROM agent_copied
+WHERE run = ? GROUP BY kind ORDER BY kind
+"""
+"""What a run came to, by kind."""
+
+AGENT_UNKNOWN = (
+    "SELECT shape, sum(keys), min(example) FROM agent_unknown WHERE run = ? GROUP BY shape ORDER BY sum(keys) DESC, shape"
+)
+"""The keys of a run that no mapping takes, the most numerous first."""
+
 
 class SqliteAgentCopies(SqliteState):
     """The `AgentCopyState` in a SQLite file; see `SqliteState` for the file, its lock and what can fail."""
@@ -50,16 +61,8 @@ class SqliteAgentCopies(SqliteState):
 
     def kinds(self, run: Run) -> Mapping[AgentKind, KindCounts]:
         """See `AgentCopyState`."""
-        query = (
-            "SELECT kind, sum(keys), sum(migrated), sum(written), sum(skipped) FROM agent_copied "
-            "WHERE run = ? GROUP BY kind ORDER BY kind"
-        )
-        return {AgentKind(kind): KindCounts(*numbers) for kind, *numbers in self._rows(query, run.number)}
+        return {AgentKind(kind): KindCounts(*numbers) for kind, *numbers in self._rows(AGENT_KINDS, run.number)}
 
     def unknown(self, run: Run) -> Mapping[str, UnknownKeys]:
         """See `AgentCopyState`."""
-        query = (
-            "SELECT shape, sum(keys), min(example) FROM agent_unknown WHERE run = ? "
-            "GROUP BY shape ORDER BY sum(keys) DESC, shape"
-        )
-        return {shape: UnknownKeys(keys, example) for shape, keys, example in self._rows(query, run.number)}
+        return {shape: UnknownKeys(keys, example) for shape, keys, example in self._rows(AGENT_UNKNOWN, run.number)}

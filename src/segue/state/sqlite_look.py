@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from segue.errors import StateStoreFailed
-from segue.model import Counts, Quarantined, Reason
-from segue.ports import CopySeen
+from segue.model import AgentKind, Counts, Quarantined, Reason
+from segue.ports import AgentCopySeen, CopySeen, KindCounts, UnknownKeys
+from segue.state.sqlite_agent_copies import AGENT_KINDS, AGENT_UNKNOWN
 
 EXAMPLES = 20
 """Quarantined rows shown; the file beside the state has all of them."""
@@ -38,12 +39,33 @@ def newest_copy(path: Path, collection: str) -> CopySeen | None:
     Raises:
         StateStoreFailed: The file cannot be read.
     """
+    with _opened(path) as connection:
+        found = connection.execute(_NEWEST, (collection,)).fetchall() if connection else []
+        return _seen(path, connection, found[0]) if connection and found else None
+
+
+def newest_agent_copy(path: Path, collection: str) -> AgentCopySeen | None:
+    """Return the newest copy of agent state; as `newest_copy`."""
+    with _opened(path) as connection:
+        found = connection.execute(_NEWEST, (collection,)).fetchall() if connection else []
+        if connection is None or not found:
+            return None
+        copy = _seen(path, connection, found[0])
+        kinds = {AgentKind(kind): KindCounts(*counts) for kind, *counts in connection.execute(AGENT_KINDS, (copy.number,))}
+        unknown = {
+            shape: UnknownKeys(keys, example) for shape, keys, example in connection.execute(AGENT_UNKNOWN, (copy.number,))
+        }
+        return AgentCopySeen(copy, kinds, unknown)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection | None]:
     if not path.exists():
-        return None
+        yield None
+        return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as connection:
-            found = connection.execute(_NEWEST, (collection,)).fetchall()
-            return _seen(path, connection, found[0]) if found else None
+            yield connection
     except (sqlite3.Error, OSError, ValueError) as fault:
         message = f"the state file {path} cannot be read: {fault}"
         raise StateStoreFailed(message, hint="Is it Segue's, and of this version? [state] path or SEGUE_STATE_PATH.") from fault

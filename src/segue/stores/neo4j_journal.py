@@ -5,18 +5,14 @@ Owns how an event is written and read. What is worth an event is decided by whoe
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import pwd
-import socket
 import uuid
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import orjson
 
 from segue.model import Event, EventKind
+from segue.stores.authorship import author, version
 from segue.stores.cypher import query
 from segue.stores.neo4j_connection import Neo4jConnection, Transaction
 
@@ -42,8 +38,8 @@ class Neo4jJournal:
         """See `Journal`."""
         rows = self._connection.rows(query("journal_events"), leader=True, collection=self._collection)
         return [
-            Event(EventKind(kind), text, orjson.loads(data), at / 1000, by, version)
-            for kind, text, data, at, by, version in rows
+            Event(EventKind(kind), text, orjson.loads(data), at / 1000, by, made_by)
+            for kind, text, data, at, by, made_by in rows
         ]
 
 
@@ -65,21 +61,6 @@ def record(transaction: Transaction, collection: str, name: str, kind: EventKind
         kind=kind.value,
         sentence=text,
         data=orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY).decode(),
-        by=_author(),
-        version=_version(),
+        by=author(),
+        version=version(),
     )
-
-
-@cache
-def _version() -> str:
-    return importlib.metadata.version("segue")
-
-
-@cache
-def _author() -> str:
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        # A container may run under a number that no account has.
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

@@ -20,8 +20,21 @@ import psycopg
 from psycopg import sql as quoting
 
 from segue.errors import GateClosed
-from segue.model import TABLES, AgentControl, AgentKind, AgentMode, AgentRecord, AgentRow, AgentTable, AgentValidated, RedisType
+from segue.model import (
+    TABLES,
+    AgentControl,
+    AgentKind,
+    AgentMode,
+    AgentRecord,
+    AgentRow,
+    AgentTable,
+    AgentValidated,
+    EventKind,
+    RedisType,
+    mode_changed,
+)
 from segue.ports import AgentWrite, Gone, MakeRow, Noted
+from segue.stores.postgres_journal import note
 from segue.stores.postgres_store import WRITING_LOCK, AgentTables, Postgres
 from segue.stores.postgres_wire import SOURCE_COLUMNS
 from segue.stores.sql import sql
@@ -73,21 +86,40 @@ class PostgresAgents(AgentTables):
         with self._lent() as connection:
             return _now(connection)
 
-    def change(self, seen: AgentControl, mode: AgentMode, *, epoch: int, is_open: bool, reason: str) -> AgentControl | None:
+    def change(
+        self,
+        seen: AgentControl,
+        mode: AgentMode,
+        *,
+        epoch: int,
+        is_open: bool,
+        reason: str,
+        overridden: Sequence[str] = (),
+    ) -> AgentControl | None:
         """See `AgentPostgres`."""
         with self._lent() as connection:
             connection.execute(f"SELECT pg_advisory_xact_lock({WRITING_LOCK})")
             done = connection.execute(sql("agentdb_change"), (mode.value, epoch, is_open, reason, seen.epoch)).rowcount
+            if done:
+                text, data = mode_changed(seen.mode.value, mode, epoch, reason, overridden)
+                note(
+                    connection,
+                    EventKind.MODE,
+                    text if is_open else f"{text}; nothing is written yet",
+                    {**data, "open": is_open},
+                )
         return AgentControl(mode, epoch, is_open, reason, seen.validated) if done else None
 
-    def validated(self, *, clean: bool, detail: str) -> None:
-        """Record what a comparison of both sides came to, with the present epoch."""
+    def validated(self, *, clean: bool, detail: str, data: Mapping[str, Any] = {}) -> None:
+        """Record what a comparison of both sides came to, with the present epoch; `data` is for the journal."""
         with self._lent() as connection:
             connection.execute(
                 "UPDATE segue_agentdb_control SET validated_at = now(), validated_epoch = epoch, validated_clean = %s, "
                 "validated_detail = %s",
                 (clean, detail),
             )
+            text = f"Redis and PostgreSQL compared, {detail}: {'clean' if clean else 'not clean'}"
+            note(connection, EventKind.VALIDATION, text, {"clean": clean, "detail": detail, **data})
 
     # Writes.
 

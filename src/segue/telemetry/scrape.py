@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
+import re
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.errors import SegueError, StoreUnavailable
-from segue.model import Sample
+from segue.model import Course, Sample
 
 TIMEOUT_SECONDS = 3.0
 
@@ -68,6 +71,46 @@ def ask_prometheus(url: str, since_seconds: float | None) -> tuple[list[Sample],
         return [], [fault.message]
 
 
+def ask_course(url: str, expression: str, begin: float, end: float, step: float) -> list[Course]:
+    """Ask a Prometheus for what an expression was over time.
+
+    Args:
+        url: Its address, without /api.
+        expression: PromQL.
+        begin: The first moment, in seconds since 1970.
+        end: The last one.
+        step: Seconds from one value to the next.
+
+    Raises:
+        StoreUnavailable: It cannot be asked, or refuses the expression.
+    """
+    window = {"query": expression, "start": f"{begin:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+    with _as_prometheus(url):
+        answer = json.loads(_fetched(f"{url.rstrip('/')}/api/v1/query_range?{urlencode(window)}"))
+        return [
+            Course(one["metric"], [(at, value) for at, text in one["values"] if not math.isnan(value := float(text))])
+            for one in answer["data"]["result"]
+        ]
+
+
+def scrape_seconds(url: str) -> float:
+    """Ask a Prometheus how often it scrapes whatever it scrapes least often; 15 s where it does not say.
+
+    Raises:
+        StoreUnavailable: It cannot be asked.
+    """
+    with _as_prometheus(url):
+        found = json.loads(_fetched(f"{url.rstrip('/')}/api/v1/targets?state=active"))
+        told = [one.get("scrapeInterval", "") for one in found["data"]["activeTargets"]]
+    return max((_seconds(one) for one in told if one), default=15.0)
+
+
+def _seconds(duration: str) -> float:
+    """Return a duration in Prometheus's words, 1m30s, in seconds."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)(ms|s|m|h|d)", duration))
+
+
 def place(url: str) -> str:
     """Return an address as it may be shown: without credentials and without a query, which may hold some."""
     parts = urlsplit(url)
@@ -81,17 +124,23 @@ def _names(url: str) -> list[str]:
 
 
 def _queried(url: str, query: str) -> list[Sample]:
-    answer = _fetched(f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': query})}")
-    try:
-        found: dict[str, Any] = json.loads(answer)
+    with _as_prometheus(url):
+        found: dict[str, Any] = json.loads(_fetched(f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': query})}"))
         samples = []
         for one in found["data"]["result"]:
             labels = dict(one["metric"])
             samples.append(Sample(labels.pop("__name__", ""), labels, float(one["value"][1])))
+    return samples
+
+
+@contextmanager
+def _as_prometheus(url: str) -> Iterator[None]:
+    """Say so where an answer is none of Prometheus's."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError, IndexError) as fault:
         message = f"{place(url)} does not answer as Prometheus does"
         raise StoreUnavailable(message, hint="Give Prometheus's own address: http://HOST:9090") from fault
-    return samples
 
 
 def _parsed(url: str, text: str) -> list[Sample]:

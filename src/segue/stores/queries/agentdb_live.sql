@@ -22,3 +22,14 @@ CREATE TABLE IF NOT EXISTS segue_agentdb_only_here (
     id      BIGSERIAL PRIMARY KEY,
     packed  BYTEA NOT NULL
 );
+
+-- What happened to agent state: changes of the mode, comparisons, copies. Added to, never changed.
+CREATE TABLE IF NOT EXISTS segue_agentdb_event (
+    id       BIGSERIAL PRIMARY KEY,
+    at       TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    kind     TEXT NOT NULL,
+    sentence TEXT NOT NULL,
+    data     JSONB NOT NULL,
+    made_by  TEXT NOT NULL,
+    version  TEXT NOT NULL
+);
