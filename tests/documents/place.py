@@ -148,7 +148,8 @@ class Place:
 
     def furnish(self) -> None:
         """Put the repository's scripts, and what it deploys, into the folder, and segue.toml."""
-        for name in ("scripts", "deploy"):
+        (self.folder / "docs").mkdir()
+        for name in ("scripts", "deploy", "docs/examples"):
             (self.folder / name).symlink_to(ROOT / name)
         self.configure()
 
