@@ -15,7 +15,6 @@ from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish, status_of
 from segue.config import Settings, load
 from segue.errors import ModeRefused, NotConfirmed, SegueError
-from segue.migration import GateSeen
 from segue.model import AgentControl, AgentMode
 from segue.phases.agent_cutover import AgentChanged, AgentFacts, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
