@@ -74,7 +74,7 @@ pictures: $(STAMP) ## a whole migration under a Prometheus, and docs/pictures/*.
 	@PYTHONPATH=tests $(VENV)/bin/python scripts/make_pictures.py
 
 record-demo: $(STAMP) ## docs/demo.svg and docs/demo.txt of a new run of the demo; its servers are left running
-	@$(VENV)/bin/python docs/record_demo.py
+	@$(VENV)/bin/python scripts/record_demo.py
 
 clean: ## stop the sandbox, remove .venv and caches (downloads stay)
 	@if [ -x $(SEGUE) ]; then $(SEGUE) sandbox down; fi
