@@ -39,7 +39,9 @@ def printed() -> str:
 
 def test_there_are_quotations() -> None:
     """The tables are read as they are written: a row each, none passed over."""
-    rows = [line for line in TROUBLESHOOTING.splitlines() if line.startswith("|") and not line.startswith(("| it says", "|---"))]
+    rows = [
+        line for line in TROUBLESHOOTING.splitlines() if line.startswith("|") and not line.startswith(("| it says", "|---"))
+    ]
     assert len(QUOTED) == len(rows) > 30
 
 
