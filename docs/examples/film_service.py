@@ -3,8 +3,8 @@
     python docs/examples/film_service.py load films Film     # 2,000 films with that index and label, one with a broken vector
     python docs/examples/film_service.py serve               # reads and writes until SIGTERM or Ctrl-C
 
-Addresses and secrets come from the environment, as for `segue`. `serve` opens ./segue.toml, prints every 5 s what users saw, and
-writes the address of its metrics to ./service.url.
+Addresses and secrets come from the environment, as for `segue`. `serve` opens ./segue.toml, prints every 5 s what users saw,
+and writes the address of its metrics to ./service.url.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Service:
         while not self.closed.wait(5):
             seen, self.seen = self.seen, Counter()
             print(
-                f"{time.strftime('%H:%M:%S')} {self.store.mode}: searches by Neo4j {seen['neo4j']}, by Milvus {seen['milvus']}, "
+                f"{time.strftime('%H:%M:%S')} {self.store.mode}: "
+                f"searches by Neo4j {seen['neo4j']}, by Milvus {seen['milvus']}, "
                 f"films written {seen['written']}, failed {seen['failed']}, wrong {seen['wrong']}",
                 flush=True,
             )

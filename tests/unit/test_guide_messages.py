@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "migration-guide.md").read_text(encoding="utf-8")
-TROUBLESHOOTING = GUIDE[GUIDE.index("\n# Troubleshooting\n") : GUIDE.index("\n# Tuning\n")]
+TROUBLESHOOTING = GUIDE[GUIDE.index("\n## Troubleshooting\n") : GUIDE.index("\n## Tuning\n")]
 QUOTED = re.findall(r"^\| `([^`]+)` \|", TROUBLESHOOTING, re.MULTILINE)
 
 LEAST_WORDS = 2
