@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 
-PAGES = ("README.md", "CHANGELOG.md")
 LINK = re.compile(r"""(?:\]\(|^\[[^]]+\]:\s*|(?:src|href)=["'])<?([^\s)>#"']+)""", re.MULTILINE)
 FENCE = re.compile(r"^( *```+\w+) .*$", re.MULTILINE)
 
@@ -24,7 +23,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     folder = Path(config.docs_dir)
     for file in [one for one in files if one.src_dir == config.docs_dir]:
         files.remove(file)
-    found = [*(root / page for page in PAGES), *sorted(path for path in folder.rglob("*") if path.is_file())]
+    found = [*sorted(root.glob("*.md")), *sorted(path for path in folder.rglob("*") if path.is_file())]
     for path in found:
         if path.suffix == ".md":
             found += [linked for linked in _linked(path, root) if linked not in found]
