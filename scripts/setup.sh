@@ -44,4 +44,4 @@ fi
 echo "setup: installing Segue and its tools into .venv" >&2
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint constraints.txt --editable '.[fast,lite,k8s,agentdb,langchain,llama-index]' --group dev
+    --constraint constraints.txt --editable '.[fast,lite,k8s,agentdb,langchain,llama-index,ray]' --group dev

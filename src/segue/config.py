@@ -47,6 +47,7 @@ PLAIN_VARIABLES = {
     "SEGUE_WORKERS": ("backfill", "workers"),
     "SEGUE_BATCH_SIZE": ("backfill", "batch_size"),
     "SEGUE_PATIENCE_SECONDS": ("backfill", "patience_seconds"),
+    "SEGUE_RAY": ("backfill", "ray"),
     "STORAGE_MODE": ("application", "storage_mode"),
     "STORAGE_MODE_FILE": ("application", "storage_mode_file"),
 }
@@ -318,6 +319,13 @@ class BackfillSettings(_Section):
     """How large the ranges are that a plan cuts, the units of parallel work."""
     patience_seconds: Seconds = 120.0
     """How long a store may fail to answer before a copy stops, resumable."""
+    ray: str | None = None
+    """The Ray cluster that copies: ray://HOST:PORT, `auto` for this machine's, `local` for one made here; else threads do."""
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """How many rows a batch has, None where that adapts."""
+        return None if self.batch_size == "auto" else self.batch_size
 
 
 class RelaySettings(_Section):

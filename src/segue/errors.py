@@ -10,6 +10,7 @@
         Throttled                       the store asks for less
         CursorLost                      a server was restarted, and must be read from the beginning
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
+        WorkerLost                      whoever copied a range elsewhere is gone; what was acknowledged is recorded
         GateClosed                      agent state is being handed from one store to the other; nothing was written
       DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
       FatalError                    1   trying again will not help
@@ -89,6 +90,10 @@ class StoreTimeout(RetryableError):
 
 class Throttled(RetryableError):
     """The store asks for less, or for smaller requests."""
+
+
+class WorkerLost(RetryableError):
+    """Whoever copied a range on another machine is gone; what was acknowledged is recorded."""
 
 
 class CursorLost(RetryableError):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import tenacity
 
 from segue.errors import RetryableError
-from segue.ports import Progress
 
 T = TypeVar("T")
+
+
+class Noting(Protocol):
+    """Who is told of a failure."""
+
+    def note(self, text: str) -> None:
+        """Say something the operator should know, once."""
+        ...
 
 
 class Patience:
@@ -25,7 +32,7 @@ class Patience:
     """
 
     def __init__(
-        self, seconds: float, progress: Progress, stop: threading.Event, *, but_not: tuple[type[RetryableError], ...] = ()
+        self, seconds: float, progress: Noting, stop: threading.Event, *, but_not: tuple[type[RetryableError], ...] = ()
     ) -> None:
         self._seconds = seconds
         self._progress = progress

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segue import __version__, bootstrap
-from segue.bootstrap import journaling
+from segue.bootstrap import journaling, on_ray
 from segue.config import CollectionSettings, Settings
 from segue.engines.local_workers import LocalWorkers
 from segue.errors import ConfigError, FatalError, SegueError, StateStoreFailed
-from segue.model import Counts, Layout, StorageMode
+from segue.model import Counts, Layout, SourceSpec, StorageMode
 from segue.phases.backfill import Backfill, Beside, Job, Outcome, Preview
-from segue.ports import BackfillState, Marks, Progress, Run, total
+from segue.ports import BackfillState, Copier, Marks, Progress, Run, total
 from segue.state import quarantine_file
 from segue.state.sqlite_state import SqliteState
 
@@ -79,11 +80,19 @@ def migrate(
             "restart": restart,
             "capture": beside.capture if beside else "stated: nobody writes" if no_writers else None,
         }
-        backfill = _backfill(
-            settings, collection, stores, journaling.Sampled(progress, journal, how), stop, beside, nobody_writes=stated
-        )
         try:
-            outcome = backfill.run(state, restart=restart)
+            with ExitStack() as opened:
+                backfill = _backfill(
+                    settings,
+                    collection,
+                    stores,
+                    journaling.Sampled(progress, journal, how),
+                    stop,
+                    beside,
+                    nobody_writes=stated,
+                    elsewhere=_elsewhere(opened, settings, collection, beside, stop),
+                )
+                outcome = backfill.run(state, restart=restart)
         except SegueError as fault:
             journaling.copy_failed(journal, fault)
             # What fails in the wake of the cause must not stand in its place.
@@ -124,12 +133,13 @@ def _backfill(
     beside: Beside | None = None,
     *,
     nobody_writes: Marks | None = None,
+    elsewhere: Callable[[SourceSpec, Layout], Copier] | None = None,
 ) -> Backfill:
     job = Job(
         collection=collection.name,
         spec=bootstrap.source_spec(collection),
         lay_out=bootstrap.lay_out(collection),
-        batch_size=None if settings.backfill.batch_size == "auto" else settings.backfill.batch_size,
+        batch_size=settings.backfill.fixed_batch_size,
         items_per_range=settings.backfill.items_per_range,
         tool_version=__version__,
         patience_seconds=settings.backfill.patience_seconds,
@@ -137,7 +147,16 @@ def _backfill(
         nobody_writes=nobody_writes,
     )
     workers = LocalWorkers(settings.backfill.workers)
-    return Backfill(job, stores.source, stores.sink, workers, progress, stop)
+    return Backfill(job, stores.source, stores.sink, workers, progress, stop, elsewhere=elsewhere)
+
+
+def _elsewhere(
+    opened: ExitStack, settings: Settings, collection: CollectionSettings, beside: Beside | None, stop: threading.Event
+) -> Callable[[SourceSpec, Layout], Copier] | None:
+    address = settings.backfill.ray
+    if address is None:
+        return None
+    return on_ray.copiers(address, opened, settings, collection, beside.capture if beside else None, stop)
 
 
 def _beside(

@@ -36,6 +36,14 @@ def migrate_embeddings(
         str | None,
         typer.Option("--batch-size", help="Rows a batch; 'auto' adapts between 100 and 5000. Default: backfill.batch_size."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Copy on a Ray cluster: ray://HOST:10001, 'auto' for this machine's, 'local' for one made here.",
+        ),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Copy everything again instead of resuming; doubles no row.")
     ] = False,
@@ -62,7 +70,7 @@ def migrate_embeddings(
     """
     del no_input
     configure(log_format)
-    overrides = {("backfill", "workers"): workers, ("backfill", "batch_size"): batch_size}
+    overrides = {("backfill", "workers"): workers, ("backfill", "batch_size"): batch_size, ("backfill", "ray"): ray}
     try:
         settings = load(config, overrides)
         chosen = settings.chosen(collection)

@@ -1,7 +1,8 @@
 """The copy of what already exists: plan, copy range by range, build the index. Begin reading at `Backfill.run`.
 
-A batch's way is one loop, in `_copy`: source.scan → codec.encode → sink.upsert → state.advance. The cursor moves only behind
-rows that the sink has acknowledged, so whatever is killed is done again from there, and upserts make that harmless.
+A batch's way is one loop, in `RangeCopier.copy`: source.scan → codec.encode → sink.upsert → state.advance. The cursor moves
+only behind rows that the sink has acknowledged, so whatever is killed is done again from there, and upserts make that
+harmless. Other machines may copy ranges; the records stay here, and are written at the same two moments.
 Knows ports only: no store, no terminal, no file.
 """
 
@@ -21,7 +22,22 @@ from segue.patience import Patience
 from segue.pipelines.batch_size import BatchSize
 from segue.pipelines.conditions import conditions, differences, settled, with_types
 from segue.pipelines.embeddings import Codec
-from segue.ports import Ack, BackfillState, Census, Marks, Progress, RangeProgress, Run, Sink, Source, Workers, total
+from segue.ports import (
+    Ack,
+    BackfillState,
+    Census,
+    Copier,
+    Landed,
+    Marks,
+    Progress,
+    RangeProgress,
+    Records,
+    Run,
+    Sink,
+    Source,
+    Workers,
+    total,
+)
 
 T = TypeVar("T")
 
@@ -168,11 +184,23 @@ class _Batch:
 
 
 class Backfill:
-    """Copies one collection. One instance a run; `stop` may be set from any thread."""
+    """Copies one collection. One instance a run; `stop` may be set from any thread.
+
+    `elsewhere` gives who copies the ranges, from the source's and the collection's layout; without it, this process does.
+    """
 
     def __init__(
-        self, job: Job, source: Source, sink: Sink, workers: Workers, progress: Progress, stop: threading.Event
+        self,
+        job: Job,
+        source: Source,
+        sink: Sink,
+        workers: Workers,
+        progress: Progress,
+        stop: threading.Event,
+        *,
+        elsewhere: Callable[[SourceSpec, Layout], Copier] | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._job = job
         self._source = source
         self._sink = sink
@@ -180,7 +208,7 @@ class Backfill:
         self._progress = progress
         self._stop = stop
         self._patiently = Patience(job.patience_seconds, progress, stop)
-        self._left: list[int] = []
+        self._left = 0
 
     def preview(self, most: int = 5_000) -> Preview:
         """Count, lay out, and encode a sample of at most `most` rows spread over the ranges. Changes no store, no state."""
@@ -293,8 +321,8 @@ class Backfill:
         return run, spec, layout
 
     def _left_to_the_relay(self) -> list[str]:
-        left = sum(self._left)
-        return [f"{left:,} keys had changed already and were not copied: the relay makes them equal"] if left else []
+        left = f"{self._left:,} keys had changed already and were not copied: the relay makes them equal"
+        return [left] if self._left else []
 
     def _static(self) -> list[str]:
         if self._job.beside is not None:
@@ -308,24 +336,20 @@ class Backfill:
         return conditions(self._job.spec, spec, layout, source=identity, tool_version=self._job.tool_version, capture=capture)
 
     def _copy_ranges(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
-        size = BatchSize(spec.dimension, self._job.batch_size)
-        copier = _Copier(
-            spec,
-            layout,
-            self._source,
-            self._sink,
-            size,
-            self._patiently,
-            self._job.beside,
-            self._left,
-            self._progress,
-            self._stop,
-        )
+        copier = self._copier(spec, layout)
+        records = _Recorded(state, run, self._progress)
 
         def copy(worker: int, todo: RangeProgress) -> None:
-            copier.copy(worker, todo, state, run)
+            copier.copy(worker, todo, records)
 
         self._workers.run(copy, [todo for todo in state.progress(run) if not todo.done], self._stop)
+        self._left = records.marked
+
+    def _copier(self, spec: SourceSpec, layout: Layout) -> Copier:
+        if self._elsewhere is not None:
+            return self._elsewhere(spec, layout)
+        size = BatchSize(spec.dimension, self._job.batch_size)
+        return RangeCopier(spec, layout, self._source, self._sink, size, self._patiently, self._job.beside, self._stop)
 
     def _complete(self, state: BackfillState, run: Run, spec: SourceSpec, layout: Layout) -> None:
         self._patiently(lambda: self._sink.index(layout))
@@ -379,8 +403,50 @@ class Backfill:
             self._patiently(lambda: self._sink.delete(layout, keys).result())
 
 
-class _Copier:
-    """Copies ranges one at a time; shared by the workers of a run."""
+class _Recorded:
+    """The `Records` of a run: what workers tell goes into the state and to whoever watches. Usable from several threads.
+
+    Attributes:
+        marked: How many rows were left to the relay.
+    """
+
+    def __init__(self, state: BackfillState, run: Run, progress: Progress) -> None:
+        self._state = state
+        self._run = run
+        self._progress = progress
+        self._mutex = threading.Lock()
+        self.marked = 0
+
+    def sending(self, range_number: int) -> None:
+        """See `Records`."""
+        self._state.sending(self._run, range_number)
+
+    def landed(self, worker: int, batch: Landed) -> None:
+        """See `Records`."""
+        self._state.advance(
+            self._run,
+            batch.range_number,
+            batch.cursor,
+            batch.migrated,
+            batch.quarantined,
+            done=batch.done,
+            in_flight=batch.in_flight,
+        )
+        with self._mutex:
+            self.marked += batch.marked
+        self._progress.batch(worker, batch.range_number, batch.migrated, len(batch.quarantined))
+
+    def working(self, worker: int, activity: str) -> None:
+        """See `Records`."""
+        self._progress.working(worker, activity)
+
+    def note(self, text: str) -> None:
+        """See `Records`."""
+        self._progress.note(text)
+
+
+class RangeCopier:
+    """The `Copier` of this process; shared by the workers of a run."""
 
     def __init__(
         self,
@@ -391,24 +457,20 @@ class _Copier:
         size: BatchSize,
         patiently: Patience,
         beside: Beside | None,
-        left: list[int],
-        progress: Progress,
         stop: threading.Event,
     ) -> None:
         self._beside = beside
-        self._left = left
         self._spec = spec
         self._layout = layout
         self._source = source
         self._codec = Codec(spec, layout)
         self._sink = sink
         self._size = size
-        self._progress = progress
         self._stop = stop
         self._patiently = patiently
 
-    def copy(self, worker: int, todo: RangeProgress, state: BackfillState, run: Run) -> None:
-        """Copy a range from its cursor to its end, or until asked to stop; everything sent is landed on return.
+    def copy(self, worker: int, todo: RangeProgress, records: Records) -> None:
+        """Copy a range from its cursor to its end, or until asked to stop; everything sent has landed on return.
 
         Beside writers, for each batch: record it as in flight; what is marked already is re-marked, not copied; after the
         acknowledgement look again, and re-mark whatever of the batch is marked by now, held until an earlier attempt of
@@ -420,33 +482,34 @@ class _Copier:
 
         def land() -> None:
             batch = flying.popleft()
-            refused = self._settle(batch, beside)
+            refused = self._settle(batch, beside, records)
             if beside is not None:
                 self._remark(beside, batch.after, todo.range.until if batch.exhausted else batch.last)
-            quarantined = batch.encoded.quarantined + refused
             migrated = len(batch.encoded.rows) - len(refused) + batch.marked
-            self._left.append(batch.marked)
-            state.advance(run, number, batch.last, migrated, quarantined, done=batch.exhausted, in_flight=bool(flying))
-            self._progress.batch(worker, number, migrated, len(quarantined))
+            quarantined = batch.encoded.quarantined + refused
+            flew = bool(flying)
+            records.landed(
+                worker, Landed(number, batch.last, migrated, batch.marked, quarantined, done=batch.exhausted, in_flight=flew)
+            )
 
         while not exhausted and not self._stop.is_set():
-            self._progress.working(worker, f"range {number}: reading")
+            records.working(worker, f"range {number}: reading")
             page, after = self._scan(todo.range, cursor), cursor
             cursor, exhausted = page.last if page.last is not None else cursor, page.exhausted
             found = len(page.keys) + len(page.quarantined)
             if beside is not None:
-                state.sending(run, number)
+                records.sending(number)
                 page = page.without(self._remark(beside, after, todo.range.until if exhausted else cursor))
             encoded = self._codec.encode(page)
             marked = found - len(page.keys) - len(page.quarantined)
             ack = self._sink.upsert(self._layout, encoded.rows) if encoded.rows else None
             flying.append(_Batch(encoded, ack, time.monotonic(), after, cursor, exhausted, marked))
             if len(flying) > IN_FLIGHT:
-                self._progress.working(worker, f"range {number}: writing")
+                records.working(worker, f"range {number}: writing")
                 land()
         while flying:
             land()
-        self._progress.working(worker, "idle")
+        records.working(worker, "idle")
 
     def _remark(self, beside: Beside, after: Key | None, until: Key | None) -> set[Key]:
         return self._patiently(lambda: beside.marks.remark(after, until))
@@ -454,7 +517,7 @@ class _Copier:
     def _scan(self, range_: Range, cursor: Key | None) -> Page:
         return self._patiently(lambda: self._source.scan(self._spec, range_, cursor, self._size.rows))
 
-    def _settle(self, batch: _Batch, beside: Beside | None) -> list[Quarantined]:
+    def _settle(self, batch: _Batch, beside: Beside | None, records: Records) -> list[Quarantined]:
         """Wait for the acknowledgement; return the rows that the sink refuses."""
         if batch.ack is None:
             return []
@@ -469,7 +532,7 @@ class _Copier:
                 self._send(rows)
                 if beside is not None:
                     # An attempt that failed may land after the one that did not; the closing look must come behind it.
-                    self._progress.note(f"a lost request may still land: waiting {beside.landing_seconds:g} s for it")
+                    records.note(f"a lost request may still land: waiting {beside.landing_seconds:g} s for it")
                     beside.until_landed()
         except DataError as refusal:
             return find_guilty(rows, batch.encoded.element_ids, refusal, self._send)

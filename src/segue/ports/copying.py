@@ -294,8 +294,63 @@ class BackfillState(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A batch that the sink has acknowledged.
+
+    Attributes:
+        range_number: The range it is of.
+        cursor: Its last key, None when it held none.
+        migrated: How many rows went, those included that are the relay's to make equal.
+        marked: How many of these they are.
+        quarantined: Which rows cannot go.
+        done: Whether the range has come to its end.
+        in_flight: Whether other batches of the range are still on their way.
+    """
+
+    range_number: int
+    cursor: Key | None
+    migrated: int
+    marked: int
+    quarantined: Sequence[Quarantined]
+    done: bool
+    in_flight: bool
+
+
+class Records(Protocol):
+    """What a worker tells of the range it copies. Called by one thread a worker."""
+
+    def sending(self, range_number: int) -> None:
+        """Batches of a range may be on their way from now on. Recorded on return."""
+        ...
+
+    def landed(self, worker: int, batch: Landed) -> None:
+        """A batch is acknowledged. Recorded on return."""
+        ...
+
+    def working(self, worker: int, activity: str) -> None:
+        """See `Progress`."""
+        ...
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        ...
+
+
+class Copier(Protocol):
+    """Copies ranges, here or elsewhere. Usable from several threads."""
+
+    def copy(self, worker: int, todo: RangeProgress, records: Records) -> None:
+        """Copy a range from its cursor to its end, or until asked to stop; everything sent has landed on return.
+
+        Raises:
+            SegueError: A store failed for longer than patience lasts, or whoever copies is gone.
+        """
+        ...
+
+
 class Workers(Protocol):
-    """Where ranges are worked on: threads here, other machines one day."""
+    """Several ranges worked on at the same time."""
 
     def run(self, work: Callable[[int, RangeProgress], None], ranges: Sequence[RangeProgress], stop: threading.Event) -> None:
         """Work on every range, each once, several at a time; return when all are done or `stop` is set.
