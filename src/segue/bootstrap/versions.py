@@ -84,8 +84,9 @@ def _stores(settings: Settings) -> Iterator[str]:
             told[store] = f"cannot be asked ({type(fault).__name__})"
 
     for store in named:
-        # First, since importing a client takes no store's time. One that is missing is told by its thread.
-        with suppress(ImportError):
+        # First, since importing a client takes no store's time. What is wrong with one, its thread tells: pymilvus, for one, is
+        # not imported where the environment names Milvus Lite.
+        with suppress(Exception):
             importlib.import_module(f"segue.stores.{store}_preflight")
     # Daemons, so that a store that hangs does not keep the command.
     threads = [threading.Thread(target=ask, args=(store,), daemon=True) for store in named]
