@@ -103,7 +103,10 @@ class MilvusConnection:
                 self._knock()
             options = {"server_pem_path": str(ca_file)} if ca_file else {}
             with self.translated():
-                self.client = MilvusClient(uri, token=token, db_name="" if self.lite else database, timeout=10.0, **options)
+                # Of a file there is no other database; pymilvus 2.6 takes none for the first part of the file's path.
+                self.client = MilvusClient(
+                    uri, token=token, db_name="default" if self.lite else database, timeout=10.0, **options
+                )
                 opened.callback(self.client.close)
                 self.client.list_collections(timeout=10.0)
             opened.pop_all()
