@@ -15,6 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Self, TypeVar
 
 from segue.delivery import in_parts
@@ -22,7 +24,7 @@ from segue.errors import CursorLost, FatalError, UnsafeResume
 from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
 from segue.patience import Patience
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.conditions import differences
 from segue.ports import (
     AgentAdvance,
@@ -238,8 +240,9 @@ class AgentCopy:
         for place, codec in enumerate(self._job.codecs):
             decoded = Decoded()
             for node in nodes:
-                for piece in self._pieces(node, codec, [name for at, name in chosen[place] if at is node]):
-                    codec.decode(piece, decoded, Occurrences())
+                codec.decode(
+                    self._pieces(node, codec, [name for at, name in chosen[place] if at is node]), decoded, Occurrences()
+                )
             reasons = Counter(one.reason.value for one in decoded.quarantined)
             examples += decoded.quarantined[:5]
             mapping, read = codec.mapping, len(chosen[place])
@@ -402,10 +405,8 @@ class AgentCopy:
     def _decoded(self, node: RedisNode, codec: AgentCodec, names: Sequence[bytes]) -> Iterator[Decoded]:
         """Yield what keys come to, some thousand elements at a time."""
         decoded, seen = Decoded(), Occurrences()
-        for piece in self._pieces(node, codec, names):
-            if piece.begins:
-                seen = Occurrences()
-            codec.decode(piece, decoded, seen)
+        for pieces in in_groups(self._pieces(node, codec, names)):
+            codec.decode(pieces, decoded, seen)
             if len(decoded.rows) + len(decoded.quarantined) >= _ELEMENTS_AT_ONCE:
                 yield decoded
                 decoded = Decoded()
@@ -483,8 +484,8 @@ class _Delivery:
             self._page, self._counts = batch.page, {}
         refused: list[Quarantined] = []
         by_kind: dict[AgentKind, list[AgentRow]] = defaultdict(list)
-        for row in batch.rows:
-            by_kind[row.kind].append(row)
+        for kind, alike in groupby(batch.rows, itemgetter(0)):
+            by_kind[kind] += alike
         for kind, rows in by_kind.items():
             written, guilty = in_parts(rows, lambda part: self._patiently(lambda: self._sink.write(part)))
             refused += guilty

@@ -117,8 +117,14 @@ class RedisSource:
         link = self._linked(node)
         if type_ in {RedisType.STRING, RedisType.JSON}:
             yield from self._values(link, keys, type_)
-            return
-        yield from self._collections(link, keys, type_, whole, since_ms)
+        elif whole:
+            place = 0
+            while place < len(keys):
+                group = keys[place : place + self._group]
+                place += len(group)
+                yield from self._wholes(link, group, type_)
+        else:
+            yield from self._collections(link, keys, type_, since_ms)
 
     def sample(self, node: RedisNode, keys: Sequence[bytes]) -> list[KeyFacts]:
         """See `AgentSource`."""
@@ -193,7 +199,7 @@ class RedisSource:
     # Values that have elements.
 
     def _collections(  # noqa: C901  # one branch a fate of a key
-        self, link: RedisLink, keys: Sequence[bytes], type_: RedisType, whole: bool, since_ms: int | None
+        self, link: RedisLink, keys: Sequence[bytes], type_: RedisType, since_ms: int | None
     ) -> Iterator[ReadPiece]:
         lengths = link.call([(_LENGTH[type_], key) for key in keys])
         small: list[bytes] = []
@@ -203,7 +209,7 @@ class RedisSource:
             link.refuse(length)
             if is_wrong_type(length):
                 odd.append(key)
-            elif (length > ELEMENTS_A_PIECE and not whole) or (type_ is RedisType.STREAM and since_ms is not None):
+            elif length > ELEMENTS_A_PIECE or (type_ is RedisType.STREAM and since_ms is not None):
                 large.append((key, length))
             elif length:
                 if small and (pending + length > ELEMENTS_A_PIECE * 2 or len(small) == _MOST_KEYS):
@@ -227,6 +233,8 @@ class RedisSource:
     def _wholes(self, link: RedisLink, keys: Sequence[bytes], type_: RedisType) -> Iterator[ReadPiece]:
         self._pace.spend(len(keys))
         observed, replies, expiries = self._observe(link, [_WHOLE[type_](key) for key in keys], keys)
+        if type_ is RedisType.HASH:
+            self._adapt(sum(sum(map(len, reply)) for reply in replies if isinstance(reply, list)), len(keys))
         for key, reply, expires in zip(keys, replies, expiries, strict=True):
             link.refuse(reply)
             if is_wrong_type(reply):
