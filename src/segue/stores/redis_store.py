@@ -95,7 +95,8 @@ class RedisSource:
                 held = link.info("keyspace").get(f"db{db}", "")
                 numbers = dict(pair.split("=") for pair in held.split(",") if "=" in pair)
                 self._has_expiries[str(address), db] = numbers.get("expires", "0") != "0"
-                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), slots))
+                of_cluster = _own_slots(link, slots) if self._is_cluster else ("", "")
+                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), *of_cluster))
         return found
 
     def clock(self) -> int:
@@ -176,6 +177,8 @@ class RedisSource:
             asked = [(name, key) for key in keys]
         run = link.one_by_one if self._is_cluster else link.together
         observed, replies = run([*commands, *asked])
+        for one in replies[len(commands) :]:
+            link.refuse(one)
         expiries: list[int | None] = [None] * len(keys)
         if asked:
             start = 0 if asked[0][0] == "PEXPIRETIME" else observed
@@ -187,7 +190,8 @@ class RedisSource:
         if not keys:
             return
         for key, name in zip(keys, link.call([("TYPE", key) for key in keys]), strict=True):
-            actual = name.decode() if isinstance(name, bytes) else str(name)
+            link.refuse(name)
+            actual = name.decode()
             if actual not in {"none", _NAMES.get(type_, type_.value)}:
                 yield ReadPiece(link.db, key, type_, (), observed, None, actual=actual)
 
@@ -236,11 +240,12 @@ class RedisSource:
         if type_ is RedisType.HASH:
             self._adapt(sum(sum(map(len, reply)) for reply in replies if isinstance(reply, list)), len(keys))
         for key, reply, expires in zip(keys, replies, expiries, strict=True):
+            if isinstance(reply, list):
+                if reply:
+                    yield ReadPiece(link.db, key, type_, _elements(type_, reply), observed, expires)
+                continue
             link.refuse(reply)
-            if is_wrong_type(reply):
-                yield from self._of_other_types(link, [key], type_, observed)
-            elif reply:
-                yield ReadPiece(link.db, key, type_, _elements(type_, reply), observed, expires)
+            yield from self._of_other_types(link, [key], type_, observed)
 
     def _scanned(self, link: RedisLink, key: bytes, type_: RedisType) -> Iterator[ReadPiece]:
         cursor, begins = b"0", True
@@ -409,6 +414,13 @@ class RedisSource:
             message = f"Redis at {node.address} was restarted; what it said of its keys' order means nothing any more"
             raise CursorLost(message)
         return link
+
+
+def _own_slots(link: RedisLink, served: str) -> tuple[str, str]:
+    """Return a node's slots with the epoch of that, and those that it says are being moved; nobody else knows of these."""
+    own = next(line for line in link.ask("CLUSTER", "NODES").decode().splitlines() if "myself" in line.split()[2])
+    _, _, _, _, _, _, epoch, _, *slots = own.split()
+    return f"{served} at epoch {epoch}", " ".join(one for one in slots if one.startswith("["))
 
 
 def _elements(type_: RedisType, reply: list[Any]) -> Sequence[object]:
