@@ -31,7 +31,7 @@ from segue.bootstrap.agent_state import agent_codecs, agent_tables, few_collecti
 from segue.config import Settings, load
 from segue.model import RedisType
 from segue.phases.agent_copy import AgentCopy, AgentJob
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
 from segue.sandbox import Endpoint
 from segue.state.sqlite_agent_copies import SqliteAgentCopies
 from segue.stores.postgres_store import AgentTables
@@ -324,8 +324,8 @@ def _pieces(source: Any, codec: AgentCodec) -> Iterator[Any]:
 def _decoded(settings: Settings, codec: AgentCodec) -> Iterator[Decoded]:
     decoded = Decoded()
     with closing(redis_source(settings)) as source:
-        for piece in _pieces(source, codec):
-            codec.decode(piece, decoded, Occurrences())
+        for pieces in in_groups(_pieces(source, codec)):
+            codec.decode(pieces, decoded, Occurrences())
             if len(decoded.rows) >= settings.agentdb.rows_per_batch:
                 yield decoded
                 decoded = Decoded()

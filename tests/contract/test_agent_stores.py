@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import socket
+import socketserver
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import pytest
 
 from acceptance.agent_place import AgentPlace, agent_place
 from segue.config import load
-from segue.errors import DataError, TableMismatch
+from segue.errors import DataError, FatalError, TableMismatch
 from segue.model import TABLES, AgentKind, AgentRow, RedisType
 from segue.ports.agent_state import ReadPiece, RedisNode
 from segue.sandbox import Endpoint
@@ -139,6 +143,57 @@ def test_a_key_of_another_type_says_so_and_one_that_is_gone_says_nothing(
     (piece,) = read(source, place, "key", type_)
     assert (piece.actual, list(piece.elements)) == (other, [])
     assert read(source, place, "gone", type_) == []
+
+
+def test_documents_of_redisjson(place: AgentPlace, source: RedisSource) -> None:
+    """Documents are asked for by JSON.GET, here of a server that answers it as the module does; one without it says so."""
+    document = b'{"policy":{"w":[1,2.5]},"n":null}'
+    place.redis.set(place.key("doc"), document, px=60_000)
+    place.redis.rpush(place.key("list"), "x")
+    names = [place.key(name).encode() for name in ("doc", "list", "gone")]
+    with pytest.raises(FatalError, match=r"unknown command .JSON\.GET"):
+        list(source.read(node_of(source), names, RedisType.JSON))
+    with _as_if_redisjson(place) as port:
+        settings = load(None, environ=place.environment()).redis
+        assert settings.password is not None
+        secret = settings.password.get_secret_value()
+        behind = RedisSource(
+            RedisAddress("127.0.0.1", port, False, None, settings.username, secret, 5, 30), settings.chosen_databases
+        )
+        found = list(behind.read(node_of(behind), names, RedisType.JSON))
+        behind.close()
+    assert [(piece.key, list(piece.elements), piece.actual) for piece in found] == [
+        (names[0], [document], None),
+        (names[1], [], "list"),
+    ]
+    assert found[0].expires_at is not None
+
+
+@contextmanager
+def _as_if_redisjson(place: AgentPlace) -> Iterator[int]:
+    """Stand before Redis and let it answer JSON.GET by what a string holds: the reply is the same, the document's text."""
+    host, _, port = place.redis_at.uri.removeprefix("redis://").partition("/")[0].rpartition(":")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((host, int(port))) as server:
+                back = threading.Thread(target=self._back, args=(server,), daemon=True)
+                back.start()
+                while sent := self.request.recv(1 << 20):
+                    server.sendall(sent.replace(b"$8\r\nJSON.GET\r\n", b"$3\r\nGET\r\n"))
+                server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        def _back(self, server: socket.socket) -> None:
+            with suppress(OSError):
+                while got := server.recv(1 << 20):
+                    self.request.sendall(got)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy.server_address[1]
+        proxy.shutdown()
 
 
 @pytest.mark.parametrize("type_", [RedisType.LIST, RedisType.HASH, RedisType.ZSET, RedisType.SET, RedisType.STREAM])
@@ -293,6 +348,55 @@ def test_newer_over_older_whatever_the_order(place: AgentPlace, sink: AgentTable
     assert sink.write([new._replace(observed_at=3_000_000)], touch=True) == 1
     assert sink.write([new._replace(observed_at=2_500_000, content_hash=b"j" * 16)]) == 0
     assert sink.write([new._replace(observed_at=4_000_000, expires_at=9_000_000)]) == 1
+
+
+def test_rows_that_are_partly_there(place: AgentPlace, sink: AgentTables) -> None:
+    """A batch of which some rows are there already is written as if all were new: each row once, the newer one stays."""
+    assert sink.write([experience(n) for n in range(1, 200)]) == 199
+    newer = experience(100, observed_at=2_000_000, content_hash=b"i" * 16)
+    mixed = [experience(n) for n in range(100, 400)]
+    assert sink.write([newer, *mixed[1:], mixed[0]]) == 201
+    # The batches after a refusal are merged at once, and what is new among them is new all the same.
+    assert sink.write([experience(n) for n in range(300, 500)]) == 100
+    again = tables(place)
+    assert again.write([experience(n) for n in range(1, 600)]) == 100
+    again.close()
+    assert place.rows("SELECT count(*), count(DISTINCT natural_key) FROM rl_experiences") == [(599, 599)]
+    assert place.rows("SELECT content_hash::text FROM rl_experiences WHERE observed_at > to_timestamp(1)") == [
+        (str(uuid.UUID(bytes=b"i" * 16)),)
+    ]
+
+
+def test_what_was_removed_later_stays_gone(place: AgentPlace, sink: AgentTables) -> None:
+    """A row that was removed after it was read is not brought back, in whichever way its batch would go; others are written."""
+    gone = experience(1)
+    place.postgres.execute("INSERT INTO segue_agentdb_gone VALUES (%s, to_timestamp(5))", (uuid.UUID(bytes=gone.natural_key),))
+    assert sink.write([gone, experience(2)]) == 1
+    assert place.rows("SELECT count(*) FROM rl_experiences") == [(1,)]
+    assert sink.write([gone._replace(observed_at=6_000_000)]) == 1
+
+
+def test_copies_of_the_same_rows_at_once(place: AgentPlace) -> None:
+    """Several that write the same new rows at the same time wait for each other, never in a circle, and write each row once."""
+    written: list[int] = []
+
+    def work(first: int) -> None:
+        mine = tables(place)
+        rows = [experience(n) for n in range(1, 1_500)]
+        try:
+            written.append(mine.write(rows[first:] + rows[:first]))
+        finally:
+            mine.close()
+
+    made = tables(place)
+    made.prepare()
+    made.close()
+    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 500, 1_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(written) == [0, 0, 1_499]
 
 
 def test_every_column_as_it_was(place: AgentPlace, sink: AgentTables) -> None:

@@ -98,7 +98,7 @@ def test_two_copies_at_once(place: AgentPlace) -> None:
         ended = one.ended()
         assert ended.code == 0, ended.err
     assert_equal(place, state)
-    refused = place.start("migrate-agentdb", "--max-ops", "100", "--restart")
+    refused = place.start("migrate-agentdb", "--max-ops", "20", "--restart")
     refused.await_words("planned")
     second = place.migrate()
     assert second.code == 1

@@ -671,3 +671,46 @@ def test_streams_and_zsets_go_both_ways(room: Room) -> None:
     assert copied.code == 0, copied.err
     assert room.place.count("experiences") == 7
     assert room.place.count("q_values") == 2
+
+
+def test_the_way_back_without_postgresql(room: Room) -> None:
+    """While PostgreSQL is away the command says what Redis lets through; with an empty one in its place Redis is opened."""
+    away = "postgresql://u:p@127.0.0.1:1/none"
+    room.step_up("dual_write")
+    waiting = room.place.segue("rollback", "--agentdb", "--confirm", DATABASE_URL=away)
+    assert waiting.code == 1
+    assert "agents write Redis first" in waiting.out
+    assert "Nothing is held up" in waiting.err
+    room.change("shadow")
+    room.change("postgres")
+    barred = room.place.segue("rollback", "--agentdb", "--leave", "--confirm", DATABASE_URL=away)
+    assert barred.code == 1
+    assert "PostgreSQL is written first" in barred.out
+    assert "Bring PostgreSQL back first" in barred.err
+    gate = room.sides.redis.gate()
+    assert gate is not None
+    assert gate.mode is None
+
+    room.place.postgres.execute(f"DROP SCHEMA {room.place.schema} CASCADE")
+    room.place.postgres.execute(f"CREATE SCHEMA {room.place.schema}")
+    opened = room.place.segue("mode", "set", "redis_only", "--agentdb")
+    assert opened.code == 0, opened.err
+    with room.store() as store:
+        store.put_q_values("a", "s", {"left": 1.0})
+    assert room.q_in_redis("s") == {"left": 1.0}
+
+
+def test_what_was_removed_is_forgotten_in_time(room: Room) -> None:
+    """Removals that nobody can bring back any more are not remembered for ever; later ones are."""
+    room.place.postgres.execute(
+        "INSERT INTO segue_agentdb_gone VALUES (gen_random_uuid(), now() - interval '8 days'), "
+        "(gen_random_uuid(), now() - interval '6 days')"
+    )
+    room.step_up("dual_write")
+    with room.store() as store:
+        store.put_q_values("a", "s", {"left": 1.0})
+        store.delete_q_value("a", "s", "left")
+        room.settled()
+    assert room.place.rows(
+        "SELECT count(*), count(*) FILTER (WHERE observed_at < now() - interval '7 days') FROM segue_agentdb_gone"
+    ) == [(2, 0)]

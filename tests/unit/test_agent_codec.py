@@ -66,8 +66,9 @@ def listed(encoding: Encoding = Encoding.JSON, **columns: str) -> AgentCodec:
 def decoded(codec: AgentCodec, key: str | bytes, *elements: Any, seen: Occurrences | None = None, db: int = 0) -> Decoded:
     """Decode one key."""
     into = Decoded()
-    piece = ReadPiece(db, key.encode() if isinstance(key, str) else key, codec.mapping.type, elements, NOW)
-    codec.decode(piece, into, seen or Occurrences())
+    name = key.encode() if isinstance(key, str) else key
+    piece = ReadPiece(db, name, codec.mapping.type, elements, NOW, begins=seen is None)
+    codec.decode([piece], into, seen or Occurrences())
     return into
 
 
@@ -352,42 +353,58 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON_VALUES), st.booleans())
-def test_the_quick_way_agrees_with_the_careful_one(document: dict[str, Any], escaped: bool) -> None:
-    """Whatever a document holds, decoding it at once gives what the careful way gives, values and refusals alike."""
-    packed = json.dumps({**GOOD, **document}, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+@given(st.lists(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON_VALUES), min_size=1, max_size=12), st.booleans())
+def test_the_quick_way_agrees_with_the_careful_one(documents: list[dict[str, Any]], escaped: bool) -> None:
+    """Whatever documents hold, decoding them together gives what the careful way gives, values and refusals alike."""
+    packed = [json.dumps({**GOOD, **one}, ensure_ascii=escaped).encode("utf-8", "surrogatepass") for one in documents]
     quick, careful = listed(), listed()
+    assert careful._quick is not None
     careful._quick = None
-    assert repr(decoded(quick, "agent:a:experiences", packed)) == repr(decoded(careful, "agent:a:experiences", packed))
+    assert repr(decoded(quick, "agent:a:experiences", *packed)) == repr(decoded(careful, "agent:a:experiences", *packed))
 
 
 FIELDS = {name: source.replace("json:/", "field:") for name, source in EXPERIENCE.items()}
+CHANGED = st.dictionaries(st.sampled_from(sorted(GOOD)), JSON_VALUES | st.text() | st.binary(max_size=9))
 
 
-@given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON_VALUES | st.text() | st.binary(max_size=9), min_size=1))
-def test_the_quick_way_of_fields_agrees_with_the_careful_one(changed: dict[str, Any]) -> None:
-    """Whatever a hash's fields hold, the short way gives what the careful way gives, values and refusals alike."""
-    fields = {name: json.dumps(value).encode() for name, value in GOOD.items()}
-    for name, value in changed.items():
-        plain = (
-            value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
-        )
-        fields[name] = json.dumps(value).encode() if plain is None else plain
-    flat = [one for name, value in fields.items() for one in (name.encode(), value)]
+@given(st.lists(CHANGED, min_size=1, max_size=9))
+def test_the_quick_way_of_fields_agrees_with_the_careful_one(changes: list[dict[str, Any]]) -> None:
+    """Whatever the fields of hashes hold, the short way gives what the careful way gives, values and refusals alike."""
+    flats = [[one for pair in _fields(changed).items() for one in pair] for changed in changes]
     mapping = mapping_of(AgentKind.EXPERIENCES, "exp:{agent_id}", RedisType.HASH, Encoding.JSON, FIELDS)
     quick, careful = AgentCodec(mapping), AgentCodec(mapping)
-    assert quick._quick_fields is not None
-    careful._quick_fields = None
-    assert repr(decoded(quick, "exp:a", flat)) == repr(decoded(careful, "exp:a", flat))
+    assert careful._quick is not None
+    careful._quick = None
+    pieces = [ReadPiece(0, b"exp:%d" % number, RedisType.HASH, [flat], NOW) for number, flat in enumerate(flats)]
+    found = [Decoded(), Decoded()]
+    for codec, into in zip((quick, careful), found, strict=True):
+        codec.decode(pieces, into, Occurrences())
+    assert repr(found[0]) == repr(found[1])
 
 
 @given(
-    st.binary(max_size=12) | st.floats().map(lambda one: repr(one).encode()) | st.from_regex(rb"[ _]?[0-9_]{1,5}e?[0-9]{0,4}")
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"left", b"right", b"x" * 101, b"\xff", b"\0", "é".encode()]),
+            st.binary(max_size=12)
+            | st.floats().map(lambda one: repr(one).encode())
+            | st.from_regex(rb"[ _]?[0-9_]{1,5}e?[0-9]{0,4}"),
+        ),
+        max_size=12,
+    )
 )
-def test_the_quick_way_of_numbers_agrees_with_the_careful_one(value: bytes) -> None:
-    """Whatever a Q-value's bytes are, the short way gives what the careful way gives."""
+def test_the_quick_way_of_numbers_agrees_with_the_careful_one(fields: list[tuple[bytes, bytes]]) -> None:
+    """Whatever the names and bytes of Q-values are, the short way gives what the careful way gives."""
     quick, careful = q_codec(), q_codec()
-    assert quick._quick_fields is not None
-    careful._quick_fields = None
-    for field in (b"left", b"x" * 101, b"\xff", b"\0", "é".encode()):
-        assert repr(decoded(quick, "q:a:s", [field, value])) == repr(decoded(careful, "q:a:s", [field, value]))
+    assert careful._quick is not None
+    careful._quick = None
+    flat = [one for pair in fields for one in pair]
+    assert repr(decoded(quick, "q:a:s", flat)) == repr(decoded(careful, "q:a:s", flat))
+
+
+def _fields(changed: dict[str, Any]) -> dict[bytes, bytes]:
+    fields = {name.encode(): json.dumps(value).encode() for name, value in GOOD.items()}
+    for name, value in changed.items():
+        plain = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        fields[name.encode()] = plain if isinstance(plain, bytes) else json.dumps(value).encode()
+    return fields

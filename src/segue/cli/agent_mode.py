@@ -14,8 +14,8 @@ from segue.bootstrap.agent_library import open_agent_sides, open_handover
 from segue.cli.interruption import Stop, stoppable
 from segue.cli.output import Format, Listing, Result, error_data, publish, status_of
 from segue.config import Settings, load
-from segue.errors import ModeRefused, NotConfirmed, SegueError
-from segue.model import AgentControl, AgentMode
+from segue.errors import ModeRefused, NotConfirmed, RetryableError, SegueError, StoreUnavailable
+from segue.model import AgentControl, AgentGate, AgentMode
 from segue.phases.agent_cutover import AgentChanged, AgentFacts, Handover, change_mode, look
 from segue.telemetry.logging import LogFormat
 
@@ -106,8 +106,12 @@ def roll_back(
     """Take agents back to Redis alone; what only PostgreSQL has is replayed or left, as the operator says."""
     settings = load(config)
     with open_agent_sides(settings) as sides:
-        control = sides.postgres.control()
-        only_here = sides.postgres.waiting() if control.epoch else 0
+        try:
+            control = sides.postgres.control()
+            only_here = sides.postgres.waiting() if control.epoch else 0
+        except RetryableError as fault:
+            output.publish(*_without_postgres(sides.redis.gate(), fault))
+            raise
     facts = [("mode", f"{control.mode} at epoch {control.epoch}"), ("only in PostgreSQL", f"{only_here:,} writes")]
     shown = Result(
         title="agentdb: back to redis_only",
@@ -126,6 +130,25 @@ def roll_back(
         output.publish(shown, NotConfirmed(message, hint="Add --confirm to take agents back to Redis."))
     with stoppable() as stop:
         _change(settings, AgentMode.REDIS_ONLY, output, stop, wait_secs, [], reason, dry_run=False, replay=not leave)
+
+
+def _without_postgres(gate: AgentGate | None, fault: RetryableError) -> tuple[Result, SegueError]:
+    """Say what Redis alone knows, and what that leaves to do while PostgreSQL does not answer."""
+    if gate is not None and gate.mode is not None:
+        told = f"open for {gate.mode} at epoch {gate.epoch}: agents write Redis first, and go on without PostgreSQL"
+        hint = "Nothing is held up. Run the same command again when PostgreSQL is back."
+    else:
+        told = "not there" if gate is None else f"closed at epoch {gate.epoch}: PostgreSQL is written first"
+        hint = (
+            "Bring PostgreSQL back first: what was written there is nowhere else, and agents that reach it again would write "
+            "it beside Redis.\nIf it is lost for good: docs/agent-library.md, going back."
+        )
+    shown = Result(
+        title="agentdb: PostgreSQL does not answer",
+        facts=[("gate in Redis", told)],
+        data={"gate": None if gate is None else {"epoch": gate.epoch, "mode": gate.mode and gate.mode.value}},
+    )
+    return shown, StoreUnavailable(f"{fault.message}; the mode is what it was", hint=hint)
 
 
 def _change(

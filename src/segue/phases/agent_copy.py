@@ -15,14 +15,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Self, TypeVar
 
 from segue.delivery import in_parts
-from segue.errors import CursorLost, FatalError, UnsafeResume
+from segue.errors import CursorLost, FatalError, StoreUnavailable, UnsafeResume
 from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
 from segue.patience import Patience
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.conditions import differences
 from segue.ports import (
     AgentAdvance,
@@ -53,6 +55,7 @@ _ELEMENTS_AT_ONCE = 4_000
 _PREVIEW_KEYS = 1_000_000
 _PREVIEW_READ = 200
 _PASSES = 3
+_REST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +241,9 @@ class AgentCopy:
         for place, codec in enumerate(self._job.codecs):
             decoded = Decoded()
             for node in nodes:
-                for piece in self._pieces(node, codec, [name for at, name in chosen[place] if at is node]):
-                    codec.decode(piece, decoded, Occurrences())
+                codec.decode(
+                    self._pieces(node, codec, [name for at, name in chosen[place] if at is node]), decoded, Occurrences()
+                )
             reasons = Counter(one.reason.value for one in decoded.quarantined)
             examples += decoded.quarantined[:5]
             mapping, read = codec.mapping, len(chosen[place])
@@ -263,7 +267,8 @@ class AgentCopy:
 
         1. Make the tables that are missing; refuse others' of the same names.
         2. Take up the recorded run, or plan one: a range for each node and logical database. A Redis that was restarted, or a
-           cluster that moved its slots, is read from the beginning, because its cursors mean nothing any more.
+           cluster that moved its slots, is read from the beginning, because its cursors mean nothing any more; while slots
+           are being moved it is waited for, because a key may be on either side then, and be seen on neither.
         3. Copy range by range.
         4. Build the indexes; record the run as finished.
 
@@ -308,14 +313,33 @@ class AgentCopy:
             message = f"the checkpoint of the agent state was made under other conditions:\n{listed}"
             hint = "Go back to those conditions, or copy everything again: --restart (rows are compared, none is doubled)."
             raise UnsafeResume(message, hint=hint)
-        if nodes != self._placed():
+        if nodes != _placed(self._nodes):
             return self._plan(state, ["Redis was restarted, or is another one; it is read from the beginning"]), False
         return latest, True
 
     def _plan(self, state: AgentCopyState, notes: Sequence[str]) -> Run:
-        self._nodes = self._patiently(self._source.nodes)
+        self._nodes = self._patiently(lambda: self._at_rest(_REST_SECONDS if notes else 0.0))
         ranges = [Range(number, None, None, node.keys) for number, node in enumerate(self._nodes)]
-        return state.begin(COLLECTION, {**self._conditions(), "nodes": self._placed()}, "", ranges, notes)
+        return state.begin(COLLECTION, {**self._conditions(), "nodes": _placed(self._nodes)}, "", ranges, notes)
+
+    def _at_rest(self, seconds: float) -> list[RedisNode]:
+        """Return the nodes, of a cluster whose slots have been where they are for so long.
+
+        Raises:
+            StoreUnavailable: They are being moved.
+        """
+        before = self._source.nodes()
+        if not any(node.slots for node in before):
+            return before
+        # They are moved one after the other, with moments between in which none is on its way.
+        self._stop.wait(seconds)
+        nodes = self._source.nodes()
+        moving = [f"{node.address} {node.moving}" for node in nodes if node.moving]
+        if moving or _placed(before) != _placed(nodes):
+            message = f"the cluster is moving slots: {', '.join(moving)[:200] or 'it has just moved one'}"
+            hint = "Run the same command again when it has come to rest: redis-cli --cluster check ADDRESS."
+            raise StoreUnavailable(message, hint=hint)
+        return nodes
 
     def _conditions(self) -> dict[str, object]:
         job = self._job
@@ -327,9 +351,6 @@ class AgentCopy:
             "since": job.since,
         }
 
-    def _placed(self) -> list[list[object]]:
-        return [[node.address, node.db, node.run_id, node.slots] for node in self._nodes]
-
     def _copy_ranges(self, state: AgentCopyState, run: Run, ranges: Sequence[RangeProgress]) -> str | None:
         """Copy what is not done; return why everything must be read again, None where it need not."""
         writer = _Writer(_Delivery(self._sink, state, run, self._patiently, self._progress).deliver)
@@ -340,8 +361,8 @@ class AgentCopy:
                         self._copy_range(writer, self._nodes[todo.range.number], todo)
         except CursorLost as lost:
             return lost.message
-        before, self._nodes = self._placed(), self._patiently(self._source.nodes)
-        if not self._stop.is_set() and self._placed() != before:
+        before, self._nodes = _placed(self._nodes), self._patiently(self._source.nodes)
+        if not self._stop.is_set() and _placed(self._nodes) != before:
             return "Redis has moved slots, or was restarted, meanwhile"
         return None
 
@@ -402,10 +423,8 @@ class AgentCopy:
     def _decoded(self, node: RedisNode, codec: AgentCodec, names: Sequence[bytes]) -> Iterator[Decoded]:
         """Yield what keys come to, some thousand elements at a time."""
         decoded, seen = Decoded(), Occurrences()
-        for piece in self._pieces(node, codec, names):
-            if piece.begins:
-                seen = Occurrences()
-            codec.decode(piece, decoded, seen)
+        for pieces in in_groups(self._pieces(node, codec, names)):
+            codec.decode(pieces, decoded, seen)
             if len(decoded.rows) + len(decoded.quarantined) >= _ELEMENTS_AT_ONCE:
                 yield decoded
                 decoded = Decoded()
@@ -437,9 +456,9 @@ class AgentCopy:
         Raises:
             CursorLost: They are not.
         """
-        before, now = self._placed(), self._source.nodes()
-        if [[one.address, one.db, one.run_id, one.slots] for one in now] != before:
-            message = "Redis was restarted, or another server took over"
+        before, now = _placed(self._nodes), self._source.nodes()
+        if _placed(now) != before:
+            message = "Redis was restarted, moves slots, or another server took over"
             raise CursorLost(message)
 
     def _outcome(self, state: AgentCopyState, run: Run, seconds: float, ops: int) -> AgentOutcome:
@@ -483,8 +502,8 @@ class _Delivery:
             self._page, self._counts = batch.page, {}
         refused: list[Quarantined] = []
         by_kind: dict[AgentKind, list[AgentRow]] = defaultdict(list)
-        for row in batch.rows:
-            by_kind[row.kind].append(row)
+        for kind, alike in groupby(batch.rows, itemgetter(0)):
+            by_kind[kind] += alike
         for kind, rows in by_kind.items():
             written, guilty = in_parts(rows, lambda part: self._patiently(lambda: self._sink.write(part)))
             refused += guilty
@@ -543,6 +562,10 @@ class _Writer:
             except BaseException as fault:  # noqa: BLE001  # raised again by whoever hands over the next one
                 self._failure = fault
                 return
+
+
+def _placed(nodes: Sequence[RedisNode]) -> list[list[object]]:
+    return [[node.address, node.db, node.run_id, node.slots, node.moving] for node in nodes]
 
 
 def _together(one: dict[str, UnknownKeys], other: dict[str, UnknownKeys]) -> dict[str, UnknownKeys]:

@@ -18,7 +18,7 @@ from segue.delivery import in_parts
 from segue.errors import RetryableError
 from segue.model import Quarantined, RedisType
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
 from segue.ports import AgentSink, AgentSource, KeyNotices, RedisNode
 
 MOST_TOLD = 100_000
@@ -206,12 +206,11 @@ class AgentFollow:
         mapping = codec.mapping
         whole = mapping.type is RedisType.HASH and not mapping.is_per_field
         decoded, seen = Decoded(), Occurrences()
-        for piece in self._source.read(node, names, mapping.type, whole=whole, since_ms=since_ms):
-            if piece.begins:
-                seen = Occurrences()
-            codec.decode(piece, decoded, seen)
-            if mapping.type is RedisType.STREAM and piece.elements:
-                self._note_stream(node.db, piece.key, int(piece.elements[-1][0].partition(b"-")[0]))
+        for pieces in in_groups(self._source.read(node, names, mapping.type, whole=whole, since_ms=since_ms)):
+            codec.decode(pieces, decoded, seen)
+            for piece in pieces:
+                if mapping.type is RedisType.STREAM and piece.elements:
+                    self._note_stream(node.db, piece.key, int(piece.elements[-1][0].partition(b"-")[0]))
             if len(decoded.rows) >= _ROWS_AT_ONCE:
                 self._write(decoded)
                 decoded = Decoded()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from segue.delivery import in_parts
 from segue.model import AgentKind, AgentRow, RedisType
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.confidence import most_differing
 from segue.ports import AgentComparer, AgentDifference, AgentSource, RedisNode, UnknownKeys, UnseenRow
 
@@ -260,10 +260,8 @@ class AgentReconcile:
         mapping = codec.mapping
         whole = mapping.type is RedisType.HASH and not mapping.is_per_field
         decoded, seen = Decoded(), Occurrences()
-        for piece in self._source.read(node, keys, mapping.type, whole=whole):
-            if piece.begins:
-                seen = Occurrences()
-            codec.decode(piece, decoded, seen)
+        for pieces in in_groups(self._source.read(node, keys, mapping.type, whole=whole)):
+            codec.decode(pieces, decoded, seen)
             if len(decoded.rows) >= ROWS_AT_ONCE:
                 yield decoded
                 decoded = Decoded()

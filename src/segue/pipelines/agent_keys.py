@@ -32,6 +32,10 @@ class KeyPattern:
         found = self._expression.fullmatch(key)
         return found.groupdict() if found else None
 
+    def fits(self, key: str) -> bool:
+        """Say whether a key fits the pattern."""
+        return key.startswith(self.prefix) and self._expression.fullmatch(key) is not None
+
     def format(self, parts: Mapping[str, object]) -> str:
         """Return the key with these parts.
 

@@ -1,85 +1,105 @@
-"""The short way from a record to a row's values, for what records usually are; gives up on whatever is unusual.
+"""The short way from many elements to rows' values, a column at a time; gives up on whatever is unusual.
 
 `AgentCodec` goes the careful way then, which alone says what a value is or why it does not fit; where this way returns values,
-they are the same. What a mapping takes from the key is put in place once for all elements of the key.
+they are the same. A column is looked at as a whole: that costs a fraction of what looking at each of its values does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import repeat
+from math import isfinite
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from segue.model import AgentColumn, ColumnSource, ColumnType, Encoding, Origin
-from segue.pipelines.agent_values import Raw, UnfitError, column_value, microseconds, sound_json, text
+from segue.pipelines.agent_keys import KeyPattern
+from segue.pipelines.agent_values import Raw, column_value, microseconds, sound_json, text
 
 Columns = Sequence[tuple[AgentColumn, ColumnSource | None]]
 Values = tuple[str | bytes | float | bool | None, ...]
-
+_Convert = Callable[[Sequence[Any]], Sequence[Any]]
+_UNUSUAL = (msgspec.DecodeError, RecursionError, ValueError, TypeError)
 _SECONDS = 1e11
 _EARLIEST = 1e8
+_NUMERALS = b"0123456789.+-eE"
 
 
-class QuickDocument:
-    """Rows of JSON objects whose members fill the columns, decoded at once, without objects for what stays JSON.
+class _Rows:
+    """What both ways share: columns that the key fills, and those that are filled element by element."""
+
+    def __init__(self, columns: Columns, member_parts: Iterable[str] = ()) -> None:
+        self._size = len(columns)
+        self._constants: list[tuple[int, AgentColumn, str]] = []
+        self._of_keys: list[tuple[int, str, _Convert]] = []
+        for place, (column, source) in enumerate(columns):
+            if source is not None and source.origin is Origin.CONST:
+                self._constants.append((place, column, source.argument))
+            elif source is not None and source.origin is Origin.PART and source.argument not in member_parts:
+                convert = _texts_of(column.size) if column.type is ColumnType.TEXT else _each(column, Encoding.JSON)
+                self._of_keys.append((place, source.argument, convert))
+
+    def _together(self, parts: Sequence[Mapping[str, str]], found: dict[int, Iterable[Any]]) -> list[Values]:
+        for place, argument, convert in self._of_keys:
+            found[place] = convert([one[argument] for one in parts])
+        for place, column, value in self._constants:
+            found[place] = [column_value(column, value, Encoding.JSON)] * len(parts)
+        return list(zip(*[found.get(place, repeat(None)) for place in range(self._size)], strict=False))
+
+
+class QuickDocument(_Rows):
+    """Rows of JSON objects whose members fill the columns, decoded without making objects of what stays JSON.
 
     Args:
         columns: All from members of the document, from the key's parts, or constant.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self._size, self._told = len(columns), _told_by_the_key(columns)
+        super().__init__(columns)
         members: list[Any] = []
-        self._steps: list[tuple[int, bool, Callable[[Any], Any] | None]] = []
+        self._steps: list[tuple[int, bool, _Convert]] = []
         for place, (column, source) in enumerate(columns):
             if source is not None and source.origin is Origin.JSON:
                 name = source.argument[1:].replace("~1", "/").replace("~0", "~")
-                kind, convert = _MEMBERS[column.type]
-                members.append((f"c{place}", kind, msgspec.field(name=name, default=None)))
-                self._steps.append(
-                    (place, source.optional, _text_of(column.size) if column.type is ColumnType.TEXT else convert)
-                )
+                members.append((f"c{place}", _MEMBERS[column.type], msgspec.field(name=name, default=None)))
+                self._steps.append((place, source.optional, _of_member(column)))
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Document", members, gc=False)).decode
         names = [name for name, *_ in members]
         get = attrgetter(*names)
         self._get: Callable[[Any], Any] = get if len(names) > 1 else lambda document: (get(document),)
 
-    def template(self, parts: Mapping[str, str]) -> list[Any] | None:
-        """Return a row with what comes from the key in place; None where that does not fit."""
-        return _template(self._size, self._told, parts)
-
-    def values(self, template: list[Any], value: bytes) -> Values | None:
-        """Return a row's values; None where the careful way must say what they are."""
+    def values(self, parts: Sequence[Mapping[str, str]], documents: Iterable[Any]) -> list[Values] | None:
+        """Return the values of a row each; None where the careful way must say what one of them is."""
         try:
-            found = self._get(self._decode(value))
-            row = template.copy()
-            for (place, optional, convert), one in zip(self._steps, found, strict=True):
-                held = one if one is None or convert is None else convert(one)
-                if held is None and not optional:
-                    return None
-                row[place] = held
-        except (msgspec.DecodeError, RecursionError, ValueError):
+            columns = list(zip(*map(self._get, map(self._decode, documents)), strict=True))
+            found: dict[int, Iterable[Any]] = {
+                place: _filled(column, optional, convert)
+                for (place, optional, convert), column in zip(self._steps, columns, strict=True)
+            }
+            return self._together(parts, found)
+        except _UNUSUAL:
             return None
-        return tuple(row)
 
 
-class QuickFields:
+class QuickFields(_Rows):
     """Rows whose columns are filled by fields, by a value of its own, or by parts of a member's name.
 
     Args:
         columns: All from fields, the value, parts, or constant.
-        member_parts: Which parts come from a member's name.
+        member: The pattern of members' names, where they have one.
         encoding: What a JSON column's bytes are.
     """
 
-    def __init__(self, columns: Columns, member_parts: frozenset[str], encoding: Encoding) -> None:
-        self._size = len(columns)
-        self._told = [one for one in _told_by_the_key(columns) if not (one[3] and one[2] in member_parts)]
-        self._fields: list[tuple[int, bytes, bool, Callable[[bytes], Any]]] = []
-        self._value: list[tuple[int, bool, Callable[[bytes], Any]]] = []
-        self._parts: list[tuple[int, str, Callable[[str], Any]]] = []
+    def __init__(self, columns: Columns, member: KeyPattern | None, encoding: Encoding) -> None:
+        names = member.names if member is not None else []
+        super().__init__(columns, names)
+        self._member = member
+        self._fields: list[tuple[int, bytes, bool, _Convert]] = []
+        self._value: list[tuple[int, bool, _Convert]] = []
+        self._parts: list[tuple[int, str, _Convert]] = []
         for place, (column, source) in enumerate(columns):
             if source is None:
                 continue
@@ -87,8 +107,8 @@ class QuickFields:
                 self._fields.append((place, source.argument.encode(), source.optional, _of_bytes(column, encoding)))
             elif source.origin is Origin.VALUE:
                 self._value.append((place, source.optional, _of_bytes(column, encoding)))
-            elif source.origin is Origin.PART and source.argument in member_parts:
-                self._parts.append((place, source.argument, _text_of(column.size)))
+            elif source.origin is Origin.PART and source.argument in names:
+                self._parts.append((place, source.argument, _texts_of(column.size)))
 
     @staticmethod
     def fits(columns: Columns, encoding: Encoding) -> bool:
@@ -107,126 +127,141 @@ class QuickFields:
             for column, source in used
         )
 
-    def template(self, parts: Mapping[str, str]) -> list[Any] | None:
-        """Return a row with what comes from the key in place; None where that does not fit."""
-        return _template(self._size, self._told, parts)
-
-    def of_fields(self, template: list[Any], fields: Mapping[bytes, bytes]) -> Values | None:
-        """Return a row's values; None where the careful way must say what they are."""
-        row = template.copy()
+    def of_fields(self, parts: Sequence[Mapping[str, str]], flats: Sequence[Sequence[bytes]]) -> list[Values] | None:
+        """Return the values of a row each; None where the careful way must say what one of them is."""
         try:
-            for place, name, optional, convert in self._fields:
-                found = fields.get(name)
-                held = None if found is None else convert(found)
-                if held is None and not optional:
-                    return None
-                row[place] = held
-        except (msgspec.DecodeError, RecursionError, ValueError):
+            columns = columns_of(flats, [name for _, name, _, _ in self._fields])
+            found: dict[int, Iterable[Any]] = {
+                place: _filled(column, optional, convert)
+                for (place, _, optional, convert), column in zip(self._fields, columns, strict=True)
+            }
+            return self._together(parts, found)
+        except _UNUSUAL:
             return None
-        return tuple(row)
 
-    def of_value(self, template: list[Any], value: bytes, parts: Mapping[str, str]) -> Values | None:
-        """Return a row's values; None where the careful way must say what they are."""
-        row = template.copy()
+    def of_members(
+        self, parts: Sequence[Mapping[str, str]], names: Sequence[bytes], values: Sequence[bytes]
+    ) -> list[Values] | None:
+        """Return the values of a row each; None where the careful way must say what one of them is."""
         try:
-            for place, optional, convert in self._value:
-                held = convert(value)
-                if held is None and not optional:
+            found: dict[int, Iterable[Any]] = {
+                place: _filled(values, optional, convert) for place, optional, convert in self._value
+            }
+            if self._member is not None:
+                more = [one for one in map(self._member.match, map(bytes.decode, names)) if one is not None]
+                if len(more) < len(names):
                     return None
-                row[place] = held
-            for place, name, to_text in self._parts:
-                row[place] = to_text(parts[name])
-        except (msgspec.DecodeError, RecursionError, ValueError):
+                for place, argument, convert in self._parts:
+                    found[place] = convert([one[argument] for one in more])
+            return self._together(parts, found)
+        except _UNUSUAL:
             return None
-        return tuple(row)
 
 
-_Told = tuple[int, AgentColumn, str, bool, Callable[[Any], Any] | None]
+def columns_of(flats: Sequence[Sequence[bytes]], names: Sequence[bytes]) -> list[Sequence[Any]]:
+    """Return the values of fields, a column a name, from flat lists [field, value, …]; None where there is no such field."""
+    if len(set(map(len, flats))) == 1:
+        turned = list(zip(*flats, strict=True))
+        # What one program writes has the same fields in the same order, as a rule.
+        if all(len(set(same)) == 1 for same in turned[::2]):
+            held = {same[0]: values for same, values in zip(turned[::2], turned[1::2], strict=True)}
+            return [held.get(name) or (None,) * len(flats) for name in names]
+    fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in flats]
+    return [[one.get(name) for one in fields] for name in names]
 
 
-def _told_by_the_key(columns: Columns) -> list[_Told]:
-    """Return what is the same for every element of a key: where it goes, what it is, how it becomes text."""
+def _filled(column: Sequence[Any], optional: bool, convert: _Convert) -> Sequence[Any]:
+    """Convert a column, but not what is missing.
+
+    Raises:
+        ValueError: Something is missing that may not be.
+    """
+    if None not in column:
+        converted = convert(column)
+        # JSON's null is NULL, too.
+        if None in converted and not optional:
+            raise ValueError
+        return converted
+    if not optional:
+        raise ValueError
+    present = iter(convert([one for one in column if one is not None]))
+    return [None if one is None else next(present) for one in column]
+
+
+def _texts_of(size: int) -> _Convert:
+    # Actions that are numbers are few; what text they become is found out once. A number is not the equal one of another type.
+    scalar = lru_cache(1024, typed=True)(lambda value: text(value, size))
+
+    def texts(column: Sequence[Any]) -> Sequence[Any]:
+        held = [one if type(one) is str else scalar(one) for one in column]
+        joined = "".join(held)
+        if joined.isascii() and "\0" not in joined and not (size and any(map(size.__lt__, map(len, held)))):
+            return held
+        return [text(one, size) for one in held]
+
+    return texts
+
+
+def _jsons(column: Sequence[Any]) -> Sequence[Any]:
+    held: list[Any] = [bytes(one) for one in column]
+    joined = b"".join(held)
+    if not joined.isascii() or b"\\u0000" in joined:
+        held = [sound_json(one) for one in held]
+    return [None if one == b"null" else one for one in held] if b"null" in held else held
+
+
+def _times(column: Sequence[Any]) -> Sequence[Any]:
     return [
-        (place, column, source.argument, source.origin is Origin.PART, _text_of(column.size) if _is_text(column) else None)
-        for place, (column, source) in enumerate(columns)
-        if source is not None and source.origin in {Origin.PART, Origin.CONST}
+        round(one * 1_000_000.0) if type(one) is float and _EARLIEST <= one < _SECONDS else microseconds(one) for one in column
     ]
 
 
-def _template(size: int, told: Sequence[_Told], parts: Mapping[str, str]) -> list[Any] | None:
-    row: list[Any] = [None] * size
-    try:
-        for place, column, argument, is_part, to_text in told:
-            value = parts[argument] if is_part else argument
-            row[place] = column_value(column, value, Encoding.JSON) if to_text is None else to_text(value)
-    except UnfitError:
-        return None
-    return row
+def _as_they_are(column: Sequence[Any]) -> Sequence[Any]:
+    return column
 
 
-def _is_text(column: AgentColumn) -> bool:
-    return column.type is ColumnType.TEXT
+def _each(column: AgentColumn, encoding: Encoding) -> _Convert:
+    return lambda values: [column_value(column, one, encoding) for one in values]
 
 
-def _text_of(size: int) -> Callable[[Any], str]:
-    def to_text(value: Any) -> str:
-        if type(value) is str and value.isascii() and len(value) <= (size or len(value)) and "\0" not in value:
-            return value
-        return text(value, size)
-
-    return to_text
-
-
-def _json_of(slice_: Any) -> bytes | None:
-    held = bytes(slice_)
-    if held == b"null":
-        return None
-    return held if held.isascii() and b"\\u0000" not in held else sound_json(held)
+def _of_member(column: AgentColumn) -> _Convert:
+    if column.type is ColumnType.TEXT:
+        return _texts_of(column.size)
+    if column.type is ColumnType.BIGINT:
+        return _each(column, Encoding.JSON)
+    return {ColumnType.JSONB: _jsons, ColumnType.TIME: _times}.get(column.type, _as_they_are)
 
 
-def _time_of(value: Any) -> int:
-    if type(value) is float and _EARLIEST <= value < _SECONDS:
-        return round(value * 1_000_000.0)
-    return microseconds(value)
-
-
-_BIGINT = AgentColumn("", ColumnType.BIGINT)
-
-
-def _whole_of(value: int) -> Any:
-    return column_value(_BIGINT, value, Encoding.JSON)
-
-
-_MEMBERS: Mapping[ColumnType, tuple[Any, Callable[[Any], Any] | None]] = {
-    ColumnType.TEXT: (str | int | float | bool | None, None),
-    ColumnType.JSONB: (Raw, _json_of),
-    ColumnType.FLOAT: (float | None, None),
-    ColumnType.BIGINT: (int | None, _whole_of),
-    ColumnType.BOOLEAN: (bool | None, None),
-    ColumnType.TIME: (str | int | float | None, _time_of),
+_MEMBERS: Mapping[ColumnType, Any] = {
+    ColumnType.TEXT: str | int | float | bool | None,
+    ColumnType.JSONB: Raw,
+    ColumnType.FLOAT: float | None,
+    ColumnType.BIGINT: int | None,
+    ColumnType.BOOLEAN: bool | None,
+    ColumnType.TIME: str | int | float | None,
 }
 
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
-def _of_bytes(column: AgentColumn, encoding: Encoding) -> Callable[[bytes], Any]:
+def _of_bytes(column: AgentColumn, encoding: Encoding) -> _Convert:
     if column.type is ColumnType.JSONB:
-        return lambda value: _json_of(_decode_raw(value))
+        return lambda values: _jsons(list(map(_decode_raw, values)))
     if column.type is ColumnType.FLOAT:
-        return _float_of
+        return _floats
     if column.type is ColumnType.BOOLEAN:
-        return lambda value: _BOOLEANS[value] if value in _BOOLEANS else column_value(column, value, encoding)
+        return lambda values: [_BOOLEANS[one] if one in _BOOLEANS else column_value(column, one, encoding) for one in values]
     if column.type is ColumnType.TEXT:
-        to_text = _text_of(column.size)
-        return lambda value: to_text(value.decode())
+        texts = _texts_of(column.size)
+        return lambda values: texts([one.decode() for one in values])
     if column.type is ColumnType.TIME:
-        return lambda value: _moment_of(column, value, encoding)
-    return lambda value: column_value(column, value, encoding)
+        return lambda values: [_moment_of(column, one, encoding) for one in values]
+    return _each(column, encoding)
 
 
 def _moment_of(column: AgentColumn, value: bytes, encoding: Encoding) -> Any:
-    if value[:1].isdigit() and b"-" not in value:
-        found = _float_of(value)
+    if value[:1].isdigit() and b"-" not in value and not value.translate(None, _NUMERALS):
+        found = float(value)
         if _EARLIEST <= found < _SECONDS:
             return round(found * 1_000_000.0)
     return column_value(column, value, encoding)
@@ -235,10 +270,10 @@ def _moment_of(column: AgentColumn, value: bytes, encoding: Encoding) -> Any:
 _BOOLEANS = {b"true": True, b"false": False, b"True": True, b"False": False, b"1": True, b"0": False}
 
 
-def _float_of(value: bytes) -> float:
-    found = float(value)
+def _floats(column: Sequence[bytes]) -> list[float]:
+    found = list(map(float, column))
     # Python takes underscores and spaces, and makes infinity of what is too large; the careful way tells them apart.
-    if found - found != 0 or b"_" in value or value.strip() != value:
+    if b"".join(column).translate(None, _NUMERALS) or not all(map(isfinite, found)):
         message = "a number that needs a closer look"
         raise ValueError(message)
     return found

@@ -48,6 +48,6 @@ class Sorter:
     def place(self, key: str) -> int | None:
         """Return the place of the mapping that takes a key, None where none does."""
         for place, pattern in enumerate(self._patterns):
-            if key.startswith(pattern.prefix) and pattern.match(key) is not None:
+            if pattern.fits(key):
                 return place
         return None

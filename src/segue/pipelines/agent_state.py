@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import chain, repeat
+from operator import add
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -36,10 +38,9 @@ from segue.model import (
     Reason,
     RedisType,
     RedisWrite,
-    part_names,
 )
 from segue.pipelines.agent_keys import KeyPattern
-from segue.pipelines.agent_quick import QuickDocument, QuickFields, Values
+from segue.pipelines.agent_quick import QuickDocument, QuickFields, Values, columns_of
 from segue.pipelines.agent_values import (
     Raw,
     UnfitError,
@@ -55,6 +56,8 @@ from segue.pipelines.agent_values import (
     text,
 )
 from segue.ports import ReadPiece
+
+T = TypeVar("T")
 
 AGENT_CODEC_VERSION = 1
 """Goes into every content hash; a change here writes every row anew."""
@@ -90,6 +93,22 @@ class _Element:
     node: Any = None
 
 
+class _Told(NamedTuple):
+    """What elements are, a column at a time.
+
+    Attributes:
+        identities: What tells them apart within their key.
+        contents: Their content hashes.
+        elements: What their values are made of.
+        names: What people call them; none where the key is the row, and of lists, where that is long.
+    """
+
+    identities: Sequence[bytes]
+    contents: Sequence[bytes]
+    elements: Sequence[Any]
+    names: Sequence[str] = ()
+
+
 class AgentCodec:
     """One mapping, both ways. Stateless; usable from several threads.
 
@@ -110,45 +129,100 @@ class AgentCodec:
         self._takes_all = mapping.document is None and any(one.origin is Origin.VALUE for one in mapping.columns.values())
         described = orjson.dumps([AGENT_CODEC_VERSION, asdict(mapping)], option=orjson.OPT_SORT_KEYS)
         self._seed = xxhash.xxh3_64_intdigest(described)
-        names = part_names(mapping.member) if mapping.member else []
         fits = not self._steps and mapping.document is None and QuickFields.fits(self._columns, mapping.encoding)
         is_hash = mapping.type in {RedisType.HASH, RedisType.STREAM}
-        self._quick = QuickDocument(self._columns) if self._is_plain_json() else None
-        self._quick_fields = QuickFields(self._columns, frozenset(names), mapping.encoding) if fits and is_hash else None
+        self._counts_equals = mapping.type is RedisType.LIST or bool(self._steps)
+        self._quick: QuickDocument | QuickFields | None = None
+        if self._is_plain_json():
+            self._quick = QuickDocument(self._columns)
+        elif fits and is_hash:
+            self._quick = QuickFields(self._columns, self.member, mapping.encoding)
 
-    def decode(self, read: ReadPiece, into: Decoded, seen: Occurrences) -> None:
-        """Make rows of a key's elements, or quarantine them.
+    def decode(self, pieces: Iterable[ReadPiece], into: Decoded, seen: Occurrences) -> None:
+        """Make rows of keys' elements, or quarantine them. Many at once cost a fraction of one at a time.
 
         Args:
-            read: The key, or a piece of it.
+            pieces: Keys, or pieces of them, in order.
             into: Takes rows and quarantined ones.
-            seen: The same one for all pieces of a list or an array.
+            seen: The same one for all pieces of a list or an array; begins anew with every key.
         """
+        kept: list[ReadPiece] = []
+        keys: list[str] = []
+        parts: list[Mapping[str, str]] = []
+        one_by_one: list[_Told] = []
+        for read in pieces:
+            fitting = self._fitting(read, into)
+            if fitting is not None:
+                kept.append(read)
+                keys.append(fitting[0])
+                parts.append(fitting[1])
+                if self._counts_equals:
+                    if read.begins:
+                        seen.counts.clear()
+                    one_by_one.append(self._tell(read.elements, seen))
+        if self._counts_equals:
+            counts = [len(one.elements) for one in one_by_one]
+            told = _Told(*(list(chain.from_iterable(column)) for column in zip(*one_by_one, strict=True))) if kept else None
+        else:
+            per_field = self.mapping.is_per_field
+            counts = [sum(len(flat) // 2 for flat in read.elements) if per_field else len(read.elements) for read in kept]
+            told = self._tell([one for read in kept for one in read.elements], seen)
+        if told is not None and told.elements:
+            self._make_rows(kept, _spread(keys, counts), _spread(parts, counts), counts, told, into)
+
+    def _fitting(self, read: ReadPiece, into: Decoded) -> tuple[str, Mapping[str, str]] | None:
+        """Return a key as text with its parts; quarantine what is none of this mapping."""
         try:
             key = read.key.decode()
         except UnicodeDecodeError:
             shown = read.key.decode("utf-8", "backslashreplace")
             into.quarantined.append(Quarantined("", shown, Reason.KEY_TYPE, "the key is not UTF-8 text"))
-            return
+            return None
         parts = self.pattern.match(key)
         if parts is None or "\0" in key:
             detail = f"the key does not fit {self.mapping.key!r}" if parts is None else "the key holds the character U+0000"
             into.quarantined.append(Quarantined("", key, Reason.KEY_TYPE, detail))
-            return
+            return None
         if read.actual is not None:
             detail = f"it is a {read.actual}, the mapping says {read.type}"
             into.quarantined.append(Quarantined("", key, Reason.REDIS_TYPE, detail))
+            return None
+        return key, parts
+
+    def _make_rows(
+        self,
+        kept: Sequence[ReadPiece],
+        keys: Sequence[str],
+        parts: Sequence[Mapping[str, str]],
+        counts: Sequence[int],
+        told: _Told,
+        into: Decoded,
+    ) -> None:
+        natural = xxhash.xxh3_128_digest
+        prefixes = _spread([b"%d\0%b\0" % (read.db, read.key) for read in kept], counts)
+        values = self._values(parts, told.elements)
+        columns = (
+            repeat(self.mapping.kind),
+            _spread([read.db for read in kept], counts),
+            keys,
+            told.names or repeat(""),
+            map(natural, map(add, prefixes, told.identities)),
+            told.contents,
+            _spread([read.observed_at for read in kept], counts),
+            _spread([read.expires_at for read in kept], counts),
+            values,
+        )
+        # The named tuple's own constructor takes twice as long.
+        new = tuple.__new__
+        if UnfitError not in set(map(type, values)):
+            into.rows += [new(AgentRow, row) for row in zip(*columns, strict=False)]
             return
-        make = _MAKERS[self.mapping.type] if not self._steps else AgentCodec._ends
-        prefix = b"%d\0%b\0" % (read.db, read.key)
-        kind, db, observed, expires = self.mapping.kind, read.db, read.observed_at, read.expires_at
-        natural, rows, new = xxhash.xxh3_128_digest, into.rows, tuple.__new__
-        for name, identity, content, values in make(self, read, parts, seen):
-            if isinstance(values, UnfitError):
-                into.quarantined.append(Quarantined(name, key, values.reason, values.detail))
-                continue
-            # The named tuple's own constructor takes twice as long.
-            rows.append(new(AgentRow, (kind, db, key, name, natural(prefix + identity), content, observed, expires, values)))
+        for row, identity in zip(zip(*columns, strict=False), told.identities, strict=True):
+            if isinstance(row[-1], UnfitError):
+                name = row[3] or (_shown_equal(identity) if identity else "")
+                into.quarantined.append(Quarantined(name, row[2], row[-1].reason, row[-1].detail))
+            else:
+                into.rows.append(new(AgentRow, row))
 
     def encode(self, record: AgentRecord) -> RedisWrite:
         """Return what a record is in Redis under this mapping. Decoding it again gives the same record.
@@ -193,97 +267,115 @@ class AgentCodec:
                 values[column.name] = moment(value) if column.type is ColumnType.TIME and isinstance(value, int) else value
         return AgentRecord(row.kind, values)
 
-    # Elements of each type: name, identity, content hash, and values or why they are quarantined.
+    # What elements of each type are.
 
-    def _whole(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _tell(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
+        return (AgentCodec._ends if self._steps else _TELLERS[self.mapping.type])(self, elements, seen)
+
+    def _wholes(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
         del seen
-        template = self._quick.template(parts) if self._quick is not None else None
-        for value in read.elements:
-            yield "", b"", self._hash(value), self._value_row(parts, template, value)
+        return _Told([b""] * len(elements), self._hashes(elements), elements)
 
-    def _list(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
-        template = self._quick.template(parts) if self._quick is not None else None
-        digest_of, counts = xxhash.xxh3_128_digest, seen.counts
-        for value in read.elements:
-            digest = digest_of(value)
+    def _list(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
+        counts, identities = seen.counts, []
+        for digest in map(xxhash.xxh3_128_digest, elements):
             place = counts.get(digest, 0)
             counts[digest] = place + 1
-            row = self._value_row(parts, template, value)
-            # Its name is only for people, and long; what is in PostgreSQL is named by its natural key.
-            name = f"{digest.hex()}#{place}" if isinstance(row, UnfitError) else ""
-            yield name, digest + (place.to_bytes(4, "little") if place else _FIRST), digest_of(value, self._seed), row
+            identities.append(digest + (place.to_bytes(4, "little") if place else _FIRST))
+        return _Told(identities, self._hashes(elements), elements)
 
-    def _set(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _set(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
         del seen
-        for member in read.elements:
-            yield _shown(member), _digest(member), self._hash(member), self._member_row(parts, member, _Element(member))
+        return _Told([b"m" + one for one in elements], self._hashes(elements), elements, list(map(_shown, elements)))
 
-    def _zset(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _zset(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
         del seen
-        for member, score in read.elements:
-            element = _Element(member, score=score)
-            content = self._hash(member + b"\0" + score)
-            yield _shown(member), _digest(member), content, self._member_row(parts, member, element)
+        contents = self._hashes([member + b"\0" + score for member, score in elements])
+        names = [_shown(member) for member, _ in elements]
+        return _Told([b"m" + member for member, _ in elements], contents, elements, names)
 
-    def _hash_rows(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
+    def _hash_rows(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
         del seen
-        template = self._quick_fields.template(parts) if self._quick_fields is not None else None
-        for flat in read.elements:
-            held = zip(flat[::2], flat[1::2], strict=True)
-            if not self.mapping.is_per_field:
-                fields = dict(held)
-                yield "", b"", self._hash(self._content(fields)), self._fields_row(parts, template, fields, "")
+        if not self.mapping.is_per_field:
+            return _Told([b""] * len(elements), self._hashes(self._contents(elements)), elements)
+        names = [name for flat in elements for name in flat[::2]]
+        values = [value for flat in elements for value in flat[1::2]]
+        pairs = list(zip(names, values, strict=True))
+        return _Told([b"f" + one for one in names], self._hashes(values), pairs, list(map(_shown, names)))
+
+    def _stream(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
+        del seen
+        contents = self._hashes(self._contents([flat for _, flat in elements]))
+        names = [id_.decode() for id_, _ in elements]
+        return _Told([b"i" + id_ for id_, _ in elements], contents, elements, names)
+
+    def _ends(self, elements: Sequence[Any], seen: Occurrences) -> _Told:
+        """Tell every end of the path through documents as an element of its own."""
+        found = [end for value in elements for end in self._ends_of(value, seen)]
+        return _Told(*zip(*found, strict=True)) if found else _Told((), (), ())
+
+    def _ends_of(
+        self, value: bytes, seen: Occurrences
+    ) -> Iterator[tuple[bytes, bytes, tuple[Mapping[str, str], _Element | UnfitError], str]]:
+        try:
+            document = self._document(value)
+        except UnfitError as refusal:
+            yield b"", b"", ({}, refusal), ""
+            return
+        for names, node, fault in _walk(document, self._steps, {}, ""):
+            name = "/".join(names.values())
+            if fault is not None:
+                yield b"", b"", (names, fault), name
                 continue
-            for name, value in held:
-                row = self._quick_member(template, name, value) or self._member_row(parts, name, _Element(value))
-                yield _shown(name), b"f" + name, self._hash(value), row
+            content = bytes(node) if type(node) is Raw else msgspec.msgpack.encode(node)
+            identity = b"n" + "\0".join(names.values()).encode()
+            if "*" in self._steps:
+                equal, digest = _among_equals(identity + content, seen)
+                name, identity = f"{name}/{equal}" if name else equal, digest
+            yield identity, self._hash(content), (names, _Element(value, node=node)), name
 
-    def _stream(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
-        del seen
-        quick = self._quick if self.mapping.document is not None else self._quick_fields
-        template = quick.template(parts) if quick is not None else None
-        for id_, flat in read.elements:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            name = id_.decode()
-            yield name, b"i" + id_, self._hash(self._content(fields)), self._fields_row(parts, template, fields, name)
+    # Values of rows: all at once where they are what they usually are.
 
-    def _ends(self, read: ReadPiece, parts: Mapping[str, str], seen: Occurrences) -> Iterator[_Made]:
-        for value in read.elements:
-            try:
-                document = self._document(value)
-            except UnfitError as refusal:
-                yield "", b"", b"", refusal
-                continue
-            for names, node, fault in _walk(document, self._steps, {}, ""):
-                if fault is not None:
-                    yield "/".join(names.values()), b"", b"", fault
-                    continue
-                content = bytes(node) if type(node) is Raw else msgspec.msgpack.encode(node)
-                name, identity = "/".join(names.values()), b"n" + "\0".join(names.values()).encode()
-                if "*" in self._steps:
-                    equal, digest = _among_equals(identity + content, seen)
-                    name, identity = f"{name}/{equal}" if name else equal, digest
-                yield name, identity, self._hash(content), self._row({**parts, **names}, _Element(value, node=node))
+    def _values(self, parts: Sequence[Mapping[str, str]], elements: Sequence[Any]) -> Sequence[Values | UnfitError]:
+        quick = self._quickly(parts, elements)
+        if quick is not None:
+            return quick
+        half = len(elements) // 2
+        if self._quick is None or half < _FEW:
+            return [self._carefully(*one) for one in zip(parts, elements, strict=True)]
+        # What is unusual about one is not to make all of them slow.
+        return [*self._values(parts[:half], elements[:half]), *self._values(parts[half:], elements[half:])]
 
-    # Values of a row, by the way of the element.
-
-    def _value_row(self, parts: Mapping[str, str], template: list[Any] | None, value: bytes) -> Values | UnfitError:
-        if template is not None and self._quick is not None:
-            quick = self._quick.values(template, value)
-            if quick is not None:
-                return quick
-        return self._row(parts, _Element(value))
-
-    def _quick_member(self, template: list[Any] | None, name: bytes, value: bytes) -> Values | None:
-        if template is None or self._quick_fields is None:
+    def _quickly(self, parts: Sequence[Mapping[str, str]], elements: Sequence[Any]) -> Sequence[Values] | None:
+        quick, document = self._quick, self.mapping.document
+        if quick is None:
             return None
-        parts: Mapping[str, str] | None = {}
-        if self.member is not None:
-            try:
-                parts = self.member.match(name.decode())
-            except UnicodeDecodeError:
-                return None
-        return None if parts is None else self._quick_fields.of_value(template, value, parts)
+        if isinstance(quick, QuickFields) and self.mapping.is_per_field:
+            return quick.of_members(parts, *zip(*elements, strict=True))
+        taken = [flat for _, flat in elements] if self.mapping.type is RedisType.STREAM else elements
+        if isinstance(quick, QuickFields):
+            return quick.of_fields(parts, taken)
+        return quick.values(parts, taken if document is None else columns_of(taken, [document.encode()])[0])
+
+    def _carefully(  # noqa: PLR0911  # one return a type
+        self, parts: Mapping[str, str], element: Any
+    ) -> Values | UnfitError:
+        """Return a row's values, the way that says exactly what does not fit."""
+        type_ = self.mapping.type
+        if self._steps:
+            names, end = element
+            return end if isinstance(end, UnfitError) else self._row({**parts, **names}, end)
+        if type_ is RedisType.SET:
+            return self._member_row(parts, element, _Element(element))
+        if type_ is RedisType.ZSET:
+            return self._member_row(parts, element[0], _Element(element[0], score=element[1]))
+        if type_ is RedisType.STREAM:
+            return self._fields_row(parts, element[1], element[0].decode())
+        if type_ is RedisType.HASH:
+            if self.mapping.is_per_field:
+                return self._member_row(parts, element[0], _Element(element[1]))
+            return self._fields_row(parts, element, "")
+        return self._row(parts, _Element(element))
 
     def _member_row(self, parts: Mapping[str, str], member: bytes, element: _Element) -> Values | UnfitError:
         if self.member is not None:
@@ -296,24 +388,16 @@ class AgentCodec:
             parts = {**parts, **more}
         return self._row(parts, element)
 
-    def _fields_row(
-        self, parts: Mapping[str, str], template: list[Any] | None, fields: Mapping[bytes, bytes], stream_id: str
-    ) -> Values | UnfitError:
-        document = self.mapping.document
-        quick: Values | None = None
+    def _fields_row(self, parts: Mapping[str, str], flat: Sequence[bytes], stream_id: str) -> Values | UnfitError:
+        document, fields = self.mapping.document, dict(zip(flat[::2], flat[1::2], strict=True))
         if document is None:
-            if template is not None and self._quick_fields is not None:
-                quick = self._quick_fields.of_fields(template, fields)
-            return quick or self._row(parts, _Element(fields=fields, stream_id=stream_id))
+            return self._row(parts, _Element(fields=fields, stream_id=stream_id))
         value = fields.get(document.encode())
         if value is None:
             return UnfitError(Reason.VALUE_MISSING, f"no field {document!r}")
-        if template is not None and self._quick is not None:
-            quick = self._quick.values(template, value)
-        return quick or self._row(parts, _Element(value, fields=fields, stream_id=stream_id))
+        return self._row(parts, _Element(value, fields=fields, stream_id=stream_id))
 
     def _row(self, parts: Mapping[str, str], element: _Element) -> Values | UnfitError:
-        """Return a row's values, the way that says exactly what does not fit."""
         values: list[str | bytes | float | bool | None] = []
         document = element.node
         try:
@@ -389,11 +473,17 @@ class AgentCodec:
     def _hash(self, content: bytes) -> bytes:
         return xxhash.xxh3_128_digest(content, self._seed)
 
-    def _content(self, fields: Mapping[bytes, bytes]) -> bytes:
-        """Return what of the fields matters; their order in Redis does not."""
+    def _hashes(self, contents: Iterable[bytes]) -> list[bytes]:
+        digest, seed = xxhash.xxh3_128_digest, self._seed
+        return [digest(one, seed) for one in contents]
+
+    def _contents(self, flats: Sequence[Sequence[bytes]]) -> Iterable[bytes]:
+        """Return what of fields matters; their order in Redis does not."""
         if self._takes_all:
-            return msgspec.msgpack.encode(sorted(fields.items()))
-        return msgspec.msgpack.encode([fields.get(name) for name in self._fields])
+            return [msgspec.msgpack.encode(sorted(dict(zip(flat[::2], flat[1::2], strict=True)).items())) for flat in flats]
+        if not self._fields:
+            return [msgspec.msgpack.encode(())] * len(flats)
+        return map(msgspec.msgpack.encode, zip(*columns_of(flats, self._fields), strict=True))
 
     # Back into Redis.
 
@@ -445,18 +535,19 @@ class AgentCodec:
         return self._packed(value) if packs else _as_text(value, column).encode()
 
 
-_Made = tuple[str, bytes, bytes, Values | UnfitError]
-_Maker = Callable[[AgentCodec, ReadPiece, Mapping[str, str], Occurrences], Iterable[_Made]]
-
-_MAKERS: Mapping[RedisType, _Maker] = {
-    RedisType.STRING: AgentCodec._whole,  # noqa: SLF001  # the class's own table
-    RedisType.JSON: AgentCodec._whole,  # noqa: SLF001
+_TELLERS: Mapping[RedisType, Callable[[AgentCodec, Sequence[Any], Occurrences], _Told]] = {
+    RedisType.STRING: AgentCodec._wholes,  # noqa: SLF001  # the class's own table
+    RedisType.JSON: AgentCodec._wholes,  # noqa: SLF001
     RedisType.LIST: AgentCodec._list,  # noqa: SLF001
     RedisType.SET: AgentCodec._set,  # noqa: SLF001
     RedisType.ZSET: AgentCodec._zset,  # noqa: SLF001
     RedisType.HASH: AgentCodec._hash_rows,  # noqa: SLF001
     RedisType.STREAM: AgentCodec._stream,  # noqa: SLF001
 }
+
+_DECODED_TOGETHER = 500
+_FEW = 4
+"""Elements that are looked at one by one when one of them is unusual."""
 
 _FIRST = bytes(4)
 _WRITTEN = {Origin.PART, Origin.JSON, Origin.FIELD, Origin.VALUE, Origin.SCORE, Origin.CONST}
@@ -548,8 +639,29 @@ def _among_equals(value: bytes, seen: Occurrences) -> tuple[str, bytes]:
     return f"{digest.hex()}#{place}", digest + place.to_bytes(4, "little")
 
 
-def _digest(member: bytes) -> bytes:
-    return b"m" + member
+def in_groups(pieces: Iterable[ReadPiece]) -> Iterator[list[ReadPiece]]:
+    """Yield pieces by as many as are best decoded together."""
+    group: list[ReadPiece] = []
+    elements = 0
+    for piece in pieces:
+        group.append(piece)
+        elements += max(1, len(piece.elements))
+        if elements >= _DECODED_TOGETHER:
+            yield group
+            group, elements = [], 0
+    if group:
+        yield group
+
+
+def _spread(column: Sequence[T], counts: Sequence[int]) -> Sequence[T]:
+    """Return each key's value as many times as it has elements."""
+    if set(counts) == {1}:
+        return column
+    return list(chain.from_iterable(map(repeat, column, counts)))
+
+
+def _shown_equal(identity: bytes) -> str:
+    return f"{identity[:-4].hex()}#{int.from_bytes(identity[-4:], 'little')}"
 
 
 def _shown(name: bytes) -> str:

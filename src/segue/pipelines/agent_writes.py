@@ -154,7 +154,8 @@ class AgentLayout:
         if type_ is RedisType.LIST:
             seen.begin(value, noted.equals)
         decoded = Decoded()
-        self.codec.decode(ReadPiece(db, key, type_, (value,), noted.observed_at, noted.expires_at), decoded, seen)
+        piece = ReadPiece(db, key, type_, (value,), noted.observed_at, noted.expires_at, begins=False)
+        self.codec.decode([piece], decoded, seen)
         if decoded.rows:
             return decoded.rows[0]
         refused = decoded.quarantined[0] if decoded.quarantined else None
@@ -164,7 +165,7 @@ class AgentLayout:
     def rows(self, piece: ReadPiece) -> list[AgentRow]:
         """Return the rows of what was read; what is none is left out."""
         decoded = Decoded()
-        self.codec.decode(piece, decoded, Occurrences())
+        self.codec.decode([piece], decoded, Occurrences())
         return decoded.rows
 
     def _command(  # noqa: PLR0911  # one return a type

@@ -19,7 +19,8 @@ class RedisNode:
         db: The logical database.
         run_id: What a server's cursors are bound to; another one after every restart.
         keys: How many keys it says it has, those included that are due to expire.
-        slots: Of a cluster: which slots it serves.
+        slots: Of a cluster: which slots it serves, and the epoch of that; another text after every move.
+        moving: Of a cluster: the slots that are on their way to or from it; meanwhile their keys are on either side.
     """
 
     address: str
@@ -27,6 +28,7 @@ class RedisNode:
     run_id: str
     keys: int
     slots: str = ""
+    moving: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ _IDLE_SECONDS = 1.0
 """After so long unused a connection is tried before it is used."""
 
 _APPLYING = "hashtextextended('segue agentdb outbox ' || current_schema(), 0)"
+GONE_DAYS = 7
+"""How long it is remembered that a row was removed. What it guards against is a row that was read before and lands after."""
+
 _HISTORY = {RedisType.LIST, RedisType.STREAM}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -155,6 +158,9 @@ class PostgresAgents(AgentTables):
                 self._stage(connection, kind, by_kind[kind])
                 connection.execute(self._merge(kind, touch=False))
             self._remove(connection, gone)
+            if gone:
+                # Nobody holds for so long what was read before: it is written within minutes, or given up.
+                connection.execute(f"DELETE FROM segue_agentdb_gone WHERE observed_at < now() - interval '{GONE_DAYS} days'")
         return True
 
     # Reads.

@@ -7,9 +7,11 @@ once, and of two states of a row the one that was read from Redis later stays. K
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +43,8 @@ WRITING_LOCK = "hashtextextended('segue agentdb control ' || current_schema(), 0
 
 _LOCK_POLL_SECONDS = 0.2
 _ROWS_A_BLOCK = 2_000
+_MERGED_AFTER_REFUSAL = 20
+_NATURAL_KEY = attrgetter("natural_key")
 _DEFAULT_PORT = 5432
 
 
@@ -169,6 +173,7 @@ class AgentTables:
         self._monthly = monthly
         self._connection: psycopg.Connection[Any] | None = None
         self._partitions: set[str] = set()
+        self._merging: Counter[AgentKind] = Counter()
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -223,16 +228,51 @@ class AgentTables:
     def write(self, rows: Sequence[AgentRow], *, touch: bool = False) -> int:
         """See `AgentSink`."""
         by_kind: dict[AgentKind, list[AgentRow]] = defaultdict(list)
-        for row in rows:
-            by_kind[row.kind].append(row)
+        for kind, alike in groupby(rows, itemgetter(0)):
+            by_kind[kind] += alike
         written = 0
         with self._session() as connection:
             self._refuse_stale(connection)
             for kind in sorted(by_kind):
+                if not touch and self._added(connection, kind, by_kind[kind]):
+                    written += len(by_kind[kind])
+                    continue
                 self._stage(connection, kind, by_kind[kind])
                 written += connection.execute(self._merge(kind, touch=touch)).rowcount
             connection.commit()
         return written
+
+    def _added(self, connection: psycopg.Connection[Any], kind: AgentKind, rows: Sequence[AgentRow]) -> bool:
+        """Put rows into their table as they are, at half of what merging costs; false where they must be merged.
+
+        That is right where none of them is there and none was removed: the unique natural key refuses the one, and for the
+        other a removal waits for the table's lock. After a refusal some batches are merged at once, so that few rows are
+        written in vain.
+        """
+        table = TABLES[kind]
+        if self._merging[kind] or (self._monthly and kind is AgentKind.EXPERIENCES):
+            self._merging[kind] = max(0, self._merging[kind] - 1)
+            return False
+        try:
+            with connection.transaction():
+                connection.execute(f"LOCK TABLE {table.name} IN ROW EXCLUSIVE MODE")
+                if connection.execute("SELECT FROM segue_agentdb_gone LIMIT 1").fetchone() is not None:
+                    return False
+                # In the order of the natural key, so that two copies never wait for each other in a circle.
+                self._send(connection, kind, table.name, sorted(rows, key=_NATURAL_KEY))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.FeatureNotSupported):
+            # Some are there; or the table takes no COPY, because it has policies for its rows.
+            self._merging[kind] = _MERGED_AFTER_REFUSAL
+            return False
+        return True
+
+    def _send(self, connection: psycopg.Connection[Any], kind: AgentKind, name: str, rows: Sequence[AgentRow]) -> None:
+        table = TABLES[kind]
+        with connection.cursor().copy(f"COPY {name} ({_columns(table)}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(SIGNATURE)
+            for start in range(0, len(rows), _ROWS_A_BLOCK):
+                copy.write(block(table, rows[start : start + _ROWS_A_BLOCK]))
+            copy.write(END)
 
     def _refuse_stale(self, connection: psycopg.Connection[Any]) -> None:
         """Refuse what was read from Redis while agents write PostgreSQL first; until the commit that cannot change.
@@ -261,11 +301,7 @@ class AgentTables:
         table = TABLES[kind]
         columns = _columns(table)
         connection.execute(sql("agentdb_stage", staged=staged_table(table), columns=columns, table=table.name))
-        with connection.cursor().copy(f"COPY {staged_table(table)} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(SIGNATURE)
-            for start in range(0, len(rows), _ROWS_A_BLOCK):
-                copy.write(block(table, rows[start : start + _ROWS_A_BLOCK]))
-            copy.write(END)
+        self._send(connection, kind, staged_table(table), rows)
         if self._monthly and kind is AgentKind.EXPERIENCES:
             self._make_partitions(connection, table)
 

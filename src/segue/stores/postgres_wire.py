@@ -6,7 +6,10 @@ JSON travels as its text, which JSONB's binary form allows. Knows columns and by
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
+from operator import add
+from typing import Any
 
 from segue.model import AgentRow, AgentTable, ColumnType
 
@@ -24,67 +27,75 @@ _size = struct.Struct(">I").pack
 _float = struct.Struct(">Id").pack
 _whole = struct.Struct(">Iq").pack
 _json = struct.Struct(">IB").pack
-_head = struct.Struct(">HI16sI16s").pack
-_source = struct.Struct(">IiI").pack
+_head = struct.Struct(">HI16sI16sIiI").pack
 _TRUE, _FALSE = b"\0\0\0\1\1", b"\0\0\0\1\0"
 
 
 def block(table: AgentTable, rows: Sequence[AgentRow]) -> bytes:
     """Return rows as the inside of a binary COPY into `SOURCE_COLUMNS` and the table's columns; no signature, no end."""
-    writers = [_WRITERS[column.type] for column in table.columns]
-    fields = len(SOURCE_COLUMNS) + len(writers)
-    pieces: list[bytes] = []
-    add, extend = pieces.append, pieces.extend
-    known: tuple[object, ...] = ()
-    origin = b""
-    for _, db, key, _, natural_key, content_hash, observed, expires, values in rows:
-        # Rows of one reading have this in common.
-        if known != (db, key, observed, expires):
-            known = (db, key, observed, expires)
-            encoded = key.encode()
-            ends = _NULL if expires is None else _whole(8, expires - _TO_2000)
-            origin = b"".join((_source(4, db, len(encoded)), encoded, _whole(8, observed - _TO_2000), ends))
-        add(_head(fields, 16, natural_key, 16, content_hash))
-        add(origin)
-        extend([_NULL if value is None else write(value) for write, value in zip(writers, values, strict=True)])
-    return b"".join(pieces)
+    if not rows:
+        return b""
+    _, dbs, keys, _, naturals, contents, observed, expires, values = zip(*rows, strict=True)
+    number, fields = len(rows), len(SOURCE_COLUMNS) + len(table.columns)
+    names = list(map(str.encode, keys))
+    # A column at a time: what a row is made of is put together in the end, by one walk over all of it.
+    pieces: list[Iterable[bytes]] = [
+        [
+            _head(fields, 16, natural, 16, content, 4, db, len(name))
+            for natural, content, db, name in zip(naturals, contents, dbs, names, strict=True)
+        ],
+        names,
+        _times(observed) if len(set(observed)) > 1 else repeat(_whole(8, observed[0] - _TO_2000), number),
+        _filled(_times, expires) if any(expires) else repeat(_NULL, number),
+    ]
+    for column, held in zip(table.columns, zip(*values, strict=True), strict=True):
+        pieces.append(_filled(_WRITERS[column.type], held))
+    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
 
 
-def _text_field(value: str) -> bytes:
-    encoded = value.encode()
-    return _size(len(encoded)) + encoded
+def _filled(write: _Writer, values: Sequence[Any]) -> Iterable[bytes]:
+    if None not in values:
+        return write(values)
+    present = iter(write([one for one in values if one is not None]))
+    return [_NULL if one is None else next(present) for one in values]
 
 
-def _json_field(value: bytes) -> bytes:
-    return _json(len(value) + 1, 1) + value
+def _texts(values: Sequence[str]) -> Iterable[bytes]:
+    return _sized(list(map(str.encode, values)))
 
 
-def _bytes_field(value: bytes) -> bytes:
-    return _size(len(value)) + value
+def _sized(values: Sequence[bytes]) -> Iterable[bytes]:
+    return map(add, map(_size, map(len, values)), values)
 
 
-def _float_field(value: float) -> bytes:
-    return _float(8, value)
+def _jsons(values: Sequence[bytes]) -> Iterable[bytes]:
+    return [_json(len(value) + 1, 1) + value for value in values]
 
 
-def _whole_field(value: int) -> bytes:
-    return _whole(8, value)
+def _floats(values: Sequence[float]) -> Iterable[bytes]:
+    return map(_float, repeat(8), values)
 
 
-def _time_field(value: int) -> bytes:
-    return _whole(8, value - _TO_2000)
+def _wholes(values: Sequence[int]) -> Iterable[bytes]:
+    return map(_whole, repeat(8), values)
 
 
-def _boolean_field(value: bool) -> bytes:
-    return _TRUE if value else _FALSE
+def _times(values: Sequence[int]) -> Iterable[bytes]:
+    return [_whole(8, value - _TO_2000) for value in values]
 
 
-_WRITERS: dict[ColumnType, Callable[..., bytes]] = {
-    ColumnType.TEXT: _text_field,
-    ColumnType.JSONB: _json_field,
-    ColumnType.FLOAT: _float_field,
-    ColumnType.BIGINT: _whole_field,
-    ColumnType.BOOLEAN: _boolean_field,
-    ColumnType.TIME: _time_field,
-    ColumnType.BYTES: _bytes_field,
+def _booleans(values: Sequence[bool]) -> Iterable[bytes]:
+    return [_TRUE if value else _FALSE for value in values]
+
+
+_Writer = Callable[[Sequence[Any]], Iterable[bytes]]
+
+_WRITERS: dict[ColumnType, _Writer] = {
+    ColumnType.TEXT: _texts,
+    ColumnType.JSONB: _jsons,
+    ColumnType.FLOAT: _floats,
+    ColumnType.BIGINT: _wholes,
+    ColumnType.BOOLEAN: _booleans,
+    ColumnType.TIME: _times,
+    ColumnType.BYTES: _sized,
 }

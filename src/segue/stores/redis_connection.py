@@ -18,6 +18,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 from redis.connection import Connection, SSLConnection
+from redis.exceptions import AskError, ClusterDownError, MasterDownError, TryAgainError
 
 from segue.errors import (
     AuthenticationFailed,
@@ -122,7 +123,13 @@ class RedisLink:
             raise StoreUnavailable(message)
         with self._translated():
             self._connection.send_packed_command([b"".join([pack_command(command) for command in commands])])
-            return [self._reply() for _ in commands]
+            read, replies = self._connection.read_response, []
+            for _ in commands:
+                try:
+                    replies.append(read())
+                except redis.ResponseError as refusal:
+                    replies.append(refusal)
+            return replies
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Send one command and return its reply.
@@ -169,12 +176,6 @@ class RedisLink:
         if isinstance(reply, redis.RedisError) and not is_wrong_type(reply):
             raise self._translate(reply) from reply
 
-    def _reply(self) -> Any:
-        try:
-            return self._connection.read_response()
-        except redis.ResponseError as refusal:
-            return refusal
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -201,7 +202,9 @@ class RedisLink:
             return DatabaseNotFound(
                 f"{where} has no logical database {self.db}: {told}", hint="[redis] databases, or REDIS_URL."
             )
-        if told.startswith(("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK")):
+        if isinstance(fault, AskError):
+            return StoreUnavailable(f"{where} has moved the slot of a key elsewhere: {told}")
+        if isinstance(fault, (ClusterDownError, MasterDownError, TryAgainError)) or told.startswith(("LOADING", "BUSY")):
             return StoreUnavailable(f"{where} cannot answer now: {told}")
         if isinstance(fault, redis.BusyLoadingError):
             return StoreUnavailable(f"{where} is still loading its data")

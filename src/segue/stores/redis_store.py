@@ -95,7 +95,8 @@ class RedisSource:
                 held = link.info("keyspace").get(f"db{db}", "")
                 numbers = dict(pair.split("=") for pair in held.split(",") if "=" in pair)
                 self._has_expiries[str(address), db] = numbers.get("expires", "0") != "0"
-                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), slots))
+                of_cluster = _own_slots(link, slots) if self._is_cluster else ("", "")
+                found.append(RedisNode(str(address), db, link.run_id, int(numbers.get("keys", "0")), *of_cluster))
         return found
 
     def clock(self) -> int:
@@ -117,8 +118,14 @@ class RedisSource:
         link = self._linked(node)
         if type_ in {RedisType.STRING, RedisType.JSON}:
             yield from self._values(link, keys, type_)
-            return
-        yield from self._collections(link, keys, type_, whole, since_ms)
+        elif whole:
+            place = 0
+            while place < len(keys):
+                group = keys[place : place + self._group]
+                place += len(group)
+                yield from self._wholes(link, group, type_)
+        else:
+            yield from self._collections(link, keys, type_, since_ms)
 
     def sample(self, node: RedisNode, keys: Sequence[bytes]) -> list[KeyFacts]:
         """See `AgentSource`."""
@@ -170,6 +177,8 @@ class RedisSource:
             asked = [(name, key) for key in keys]
         run = link.one_by_one if self._is_cluster else link.together
         observed, replies = run([*commands, *asked])
+        for one in replies[len(commands) :]:
+            link.refuse(one)
         expiries: list[int | None] = [None] * len(keys)
         if asked:
             start = 0 if asked[0][0] == "PEXPIRETIME" else observed
@@ -181,7 +190,8 @@ class RedisSource:
         if not keys:
             return
         for key, name in zip(keys, link.call([("TYPE", key) for key in keys]), strict=True):
-            actual = name.decode() if isinstance(name, bytes) else str(name)
+            link.refuse(name)
+            actual = name.decode()
             if actual not in {"none", _NAMES.get(type_, type_.value)}:
                 yield ReadPiece(link.db, key, type_, (), observed, None, actual=actual)
 
@@ -193,7 +203,7 @@ class RedisSource:
     # Values that have elements.
 
     def _collections(  # noqa: C901  # one branch a fate of a key
-        self, link: RedisLink, keys: Sequence[bytes], type_: RedisType, whole: bool, since_ms: int | None
+        self, link: RedisLink, keys: Sequence[bytes], type_: RedisType, since_ms: int | None
     ) -> Iterator[ReadPiece]:
         lengths = link.call([(_LENGTH[type_], key) for key in keys])
         small: list[bytes] = []
@@ -203,7 +213,7 @@ class RedisSource:
             link.refuse(length)
             if is_wrong_type(length):
                 odd.append(key)
-            elif (length > ELEMENTS_A_PIECE and not whole) or (type_ is RedisType.STREAM and since_ms is not None):
+            elif length > ELEMENTS_A_PIECE or (type_ is RedisType.STREAM and since_ms is not None):
                 large.append((key, length))
             elif length:
                 if small and (pending + length > ELEMENTS_A_PIECE * 2 or len(small) == _MOST_KEYS):
@@ -227,12 +237,15 @@ class RedisSource:
     def _wholes(self, link: RedisLink, keys: Sequence[bytes], type_: RedisType) -> Iterator[ReadPiece]:
         self._pace.spend(len(keys))
         observed, replies, expiries = self._observe(link, [_WHOLE[type_](key) for key in keys], keys)
+        if type_ is RedisType.HASH:
+            self._adapt(sum(sum(map(len, reply)) for reply in replies if isinstance(reply, list)), len(keys))
         for key, reply, expires in zip(keys, replies, expiries, strict=True):
+            if isinstance(reply, list):
+                if reply:
+                    yield ReadPiece(link.db, key, type_, _elements(type_, reply), observed, expires)
+                continue
             link.refuse(reply)
-            if is_wrong_type(reply):
-                yield from self._of_other_types(link, [key], type_, observed)
-            elif reply:
-                yield ReadPiece(link.db, key, type_, _elements(type_, reply), observed, expires)
+            yield from self._of_other_types(link, [key], type_, observed)
 
     def _scanned(self, link: RedisLink, key: bytes, type_: RedisType) -> Iterator[ReadPiece]:
         cursor, begins = b"0", True
@@ -401,6 +414,13 @@ class RedisSource:
             message = f"Redis at {node.address} was restarted; what it said of its keys' order means nothing any more"
             raise CursorLost(message)
         return link
+
+
+def _own_slots(link: RedisLink, served: str) -> tuple[str, str]:
+    """Return a node's slots with the epoch of that, and those that it says are being moved; nobody else knows of these."""
+    own = next(line for line in link.ask("CLUSTER", "NODES").decode().splitlines() if "myself" in line.split()[2])
+    _, _, _, _, _, _, epoch, _, *slots = own.split()
+    return f"{served} at epoch {epoch}", " ".join(one for one in slots if one.startswith("["))
 
 
 def _elements(type_: RedisType, reply: list[Any]) -> Sequence[object]:
