@@ -240,7 +240,7 @@ def _letters(count: int) -> str:
 
 @contextmanager
 def _database(postgres: Endpoint) -> Iterator[str]:
-    name = f"page_{_letters(10)}"
+    name = f"p{_letters(7)}"  # as long as the usual one, so that tables are as wide
     with psycopg.connect(database_url(postgres), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
         try:
