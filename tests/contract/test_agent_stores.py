@@ -84,7 +84,7 @@ def everything(source: RedisSource, place: AgentPlace) -> set[bytes]:
     node, cursor, found = node_of(source), None, set()
     while True:
         page = source.scan(node, cursor, 50)
-        found |= {key for key in page.keys if key.startswith(place.prefix.encode())}
+        found |= {key for key in page.keys if place.prefix.encode() in key or place.schema.encode() in key}
         cursor = page.cursor
         if cursor is None:
             return found
@@ -103,16 +103,17 @@ def experience(n: int, **changes: Any) -> AgentRow:
 
 
 def test_a_scan_finds_every_key_and_reads_every_type(place: AgentPlace, source: RedisSource) -> None:
-    """Page by page every key comes, and each type's elements as they are, with clock and expiry."""
+    """Page by page every key comes but Segue's own, and each type's elements as they are, with clock and expiry."""
     place.redis.set(place.key("string"), b"\x00\xff", px=60_000)
     place.redis.rpush(place.key("list"), "a", "b", "a")
     place.redis.hset(place.key("hash"), mapping={"f": "1", "g": b"\xff"})
     place.redis.zadd(place.key("zset"), {"m": 1.5})
     place.redis.sadd(place.key("set"), "x")
     id_ = place.redis.xadd(place.key("stream"), {"f": "v"})
-    assert everything(source, place) == {
-        place.key(name).encode() for name in ("string", "list", "hash", "zset", "set", "stream")
-    }
+    own = f"segue:agentdb:{place.schema}:gate"
+    place.redis.set(own, "1", px=60_000)
+    found = everything(source, place)
+    assert found == {place.key(name).encode() for name in ("string", "list", "hash", "zset", "set", "stream")}
 
     expected: dict[str, Sequence[Any]] = {
         "string": [b"\x00\xff"],

@@ -84,8 +84,7 @@ def _stores(settings: Settings) -> Iterator[str]:
             told[store] = f"cannot be asked ({type(fault).__name__})"
 
     for store in named:
-        # First, since importing a client takes no store's time. What is wrong with one, its thread tells: pymilvus, for one, is
-        # not imported where the environment names Milvus Lite.
+        # First, since importing a client takes no store's time. What is wrong with one, its thread tells.
         with suppress(Exception):
             importlib.import_module(f"segue.stores.{store}_preflight")
     # Daemons, so that a store that hangs does not keep the command.

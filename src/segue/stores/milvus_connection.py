@@ -18,9 +18,6 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import grpc
-from pymilvus import MilvusClient
-from pymilvus.exceptions import DataNotMatchException, DataTypeNotMatchException, MilvusException
-from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from segue.errors import (
     AuthenticationFailed,
@@ -34,6 +31,14 @@ from segue.errors import (
     StoreUnavailable,
     Throttled,
     TlsMismatch,
+)
+from segue.stores.milvus_client import (
+    DataNotMatchException,
+    DataTypeNotMatchException,
+    MilvusClient,
+    MilvusException,
+    milvus_pb2,
+    milvus_pb2_grpc,
 )
 from segue.stores.tls_probe import PROBE_SECONDS, takes_tls
 

@@ -9,12 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from pymilvus.client.types import LoadState
-from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from segue.errors import DataError, SegueError
 from segue.ports import About, Health, Node, Transport
 from segue.stores.addresses import transport
+from segue.stores.milvus_client import LoadState, common_pb2, milvus_pb2
 from segue.stores.milvus_connection import MilvusConnection
 
 _LOGICAL_BITS = 18

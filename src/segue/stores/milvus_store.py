@@ -13,13 +13,12 @@ from typing import Any
 
 import grpc
 import orjson
-from pymilvus import CollectionSchema, FieldSchema
-from pymilvus.client.types import LoadState
 
 from segue.errors import CollectionMismatch, SegueError
 from segue.model import Field, FieldType, Key, Layout, Rows
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Ack, IndexProgress
+from segue.stores.milvus_client import CollectionSchema, FieldSchema, LoadState
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_rows import PAGE_KEYS, MilvusRows
 from segue.stores.milvus_wire import DATA_TYPES, upsert_request

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import orjson
-from pymilvus import DataType
-from pymilvus.client.types import PlaceholderType
-from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from segue.model import FieldType, Layout, Rows, Vectors
 from segue.pipelines.layouts import DYNAMIC
 from segue.ports import Vector
+from segue.stores.milvus_client import DataType, PlaceholderType, common_pb2, milvus_pb2, schema_pb2
 
 DATA_TYPES = {
     FieldType.VARCHAR: DataType.VARCHAR,

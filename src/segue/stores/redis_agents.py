@@ -19,7 +19,7 @@ from typing import Any
 from segue.errors import ConfigError, FatalError, GateClosed, RetryableError
 from segue.model import AgentGate, AgentKind, AgentMode, RedisType
 from segue.ports import AgentWrite, Noted, OutboxEntry, ReadPiece
-from segue.stores.redis_connection import Command, RedisAddress, RedisLink
+from segue.stores.redis_connection import OWN_KEYS, Command, RedisAddress, RedisLink
 
 _CLOSED = "closed"
 _IDLE_SECONDS = 5.0
@@ -42,7 +42,9 @@ class RedisAgents:
     def __init__(self, locate: Callable[[], RedisAddress], db: int, name: str) -> None:
         self._locate = locate
         self._db = db
-        self._gate, self._outbox, self._refused = (f"segue:agentdb:{name}:{part}" for part in ("gate", "outbox", "refused"))
+        self._gate, self._outbox, self._refused = (
+            f"{OWN_KEYS.decode()}{name}:{part}" for part in ("gate", "outbox", "refused")
+        )
         self._mutex = threading.Lock()
         self._address: RedisAddress | None = None
         self._idle: list[tuple[RedisLink, float]] = []

@@ -33,6 +33,9 @@ from segue.errors import (
 )
 from segue.stores.tls_probe import takes_tls, was_refused_by_tls
 
+OWN_KEYS = b"segue:agentdb:"
+"""What the keys begin with that Segue keeps beside the agents' own: the gate and the outbox."""
+
 Command = tuple[bytes | str | int, ...]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from segue.errors import AuthenticationFailed, ConfigError, CursorLost, FatalError
 from segue.model import RedisType
 from segue.ports.agent_state import KeyFacts, ReadPiece, RedisNode, ScanPage
-from segue.stores.redis_connection import Command, Pace, RedisAddress, RedisLink, is_wrong_type
+from segue.stores.redis_connection import OWN_KEYS, Command, Pace, RedisAddress, RedisLink, is_wrong_type
 
 ELEMENTS_A_PIECE = 2_000
 """Elements of a large key that are read in one step."""
@@ -109,7 +109,8 @@ class RedisSource:
         link = self._linked(node)
         self._pace.spend(1)
         following, keys = link.ask("SCAN", cursor or "0", "COUNT", count)
-        return ScanPage(keys, None if following == b"0" else following.decode())
+        users = [key for key in keys if not key.startswith(OWN_KEYS)]
+        return ScanPage(users, None if following == b"0" else following.decode())
 
     def read(
         self, node: RedisNode, keys: Sequence[bytes], type_: RedisType, *, whole: bool = False, since_ms: int | None = None
