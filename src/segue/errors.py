@@ -8,9 +8,9 @@
           NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
+        WorkerLost                      whoever copied a range elsewhere is gone; what was acknowledged is recorded
         CursorLost                      a server was restarted, and must be read from the beginning
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
-        WorkerLost                      whoever copied a range elsewhere is gone; what was acknowledged is recorded
         GateClosed                      agent state is being handed from one store to the other; nothing was written
       DataError                     1   the store refuses the data itself; the batch is split until the guilty row is alone
       FatalError                    1   trying again will not help

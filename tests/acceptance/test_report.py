@@ -263,7 +263,8 @@ def test_latencies_come_from_prometheus_too(migrated: Migrated, tmp_path: Path) 
             def has_both() -> bool:
                 ended = migrated.place.segue("report", "--format", "json", "--prometheus-url", f"http://127.0.0.1:{port}")
                 found.update(ended.data["collections"][0])
-                return len(found["latencies_ms"]) == 2
+                shown = {panel["title"]: panel["series"] for panel in found["dashboard"]["panels"]}
+                return len(found["latencies_ms"]) == 2 and len(shown["Search latency: Neo4j and Milvus"]) > 1
 
             eventually(has_both)
         finally:

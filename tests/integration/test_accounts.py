@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from pymilvus import MilvusClient
 import segue
 from acceptance.agent_place import AgentPlace, agent_place
 from acceptance.agent_state import MAPPINGS, fill
+from acceptance.workplace import eventually
 from segue.sandbox import Endpoint
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_preflight import MilvusPreflight
@@ -129,11 +130,17 @@ def test_milvus_takes_the_privileges_of_the_page(milvus_endpoint: Endpoint) -> N
     exec(text, names)  # noqa: S102  # that is what the page is for
     client = names["client"]
     assert isinstance(client, MilvusClient)
-    try:
-        missing = {}
+    missing: dict[str, Sequence[str]] = {}
+
+    def may() -> bool:
         for name, password in zip(made, ("Change-me-1", "Change-me-2"), strict=True):
             with MilvusConnection(milvus_endpoint.uri, token=f"{name}:{password}") as connection:
                 missing[name] = MilvusPreflight(milvus_endpoint.uri, lambda opened=connection: opened).missing()  # type: ignore[misc]
+        return not missing[made[0]] and "Search" not in missing[made[1]]
+
+    try:
+        # Milvus tells its proxies of new privileges a little later.
+        eventually(may)
     finally:
         for name in made:
             client.drop_user(name)

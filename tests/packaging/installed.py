@@ -46,6 +46,7 @@ REFUSED: Mapping[str, Sequence[Callable[[], object]]] = {
     "langchain": (lambda: import_module("segue.integrations.langchain"),),
     "lite": (lambda: made("stores.milvus_connection", "MilvusConnection")("./milvus.db"),),
     "llama-index": (lambda: import_module("segue.integrations.llama_index"),),
+    "ray": (lambda: made("bootstrap.on_ray", "copiers")("local", *[None] * 5),),
 }
 """What cannot be done without an extra."""
 

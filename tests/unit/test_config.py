@@ -72,6 +72,7 @@ def test_every_variable_sets_its_setting() -> None:
         "SEGUE_WORKERS": "3",
         "SEGUE_BATCH_SIZE": "250",
         "SEGUE_PATIENCE_SECONDS": "7.5",
+        "SEGUE_RAY": "auto",
         "STORAGE_MODE": "dual_write",
         "STORAGE_MODE_FILE": "/etc/segue/mode",
     }
