@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from segue import bootstrap
+from segue.bootstrap.asking import ask, tried
 from segue.config import CollectionSettings, Settings
-from segue.errors import DataError, RetryableError, SegueError
+from segue.errors import DataError, SegueError
 from segue.migration import following
 from segue.model import Sample, Samples
 from segue.phases.cutover import look
@@ -91,8 +92,8 @@ def look_at(settings: Settings, collection: CollectionSettings, samples: list[Sa
     unreachable: list[str] = []
     found: dict[str, Any] = {}
     _look_into_neo4j(hurried, collection, found, unreachable)
-    found["sink"] = _tried(lambda: _sink(hurried, collection), unreachable)
-    found["copy"] = _tried(lambda: newest_copy(settings.state.path, collection.name), unreachable)
+    found["sink"] = tried(lambda: _sink(hurried, collection), unreachable)
+    found["copy"] = tried(lambda: newest_copy(settings.state.path, collection.name), unreachable)
     mine = Samples(samples).of(collection.name)
     return Seen(collection.name, datetime.now(UTC), samples=mine, unreachable=[*unreachable, *faults], **found)
 
@@ -120,15 +121,8 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
             "events": Neo4jJournal(connection, collection.name).events,
             "relays": lambda: [row[0] for row in connection.rows(query("relays_live"), collection=collection.name)],
         }
-        for name, asked in looks.items():
-            try:
-                found[name] = asked()
-            except RetryableError as fault:
-                # It is away: each further question would only take its time.
-                unreachable.append(fault.message)
-                return
-            except SegueError as fault:
-                unreachable.append(f"{name}: {fault.message}")
+        if not ask(looks, found, unreachable):
+            return
         control = found.get("control")
         onward = following(control.mode) if control else None
         if control is not None and onward is not None:
@@ -141,7 +135,7 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
                 collection=collection.name,
                 terms=bootstrap.terms(settings),
             )
-            found |= {"onward": onward, "gates": _tried(asked, unreachable) or ()}
+            found |= {"onward": onward, "gates": tried(asked, unreachable) or ()}
 
 
 def _sink(settings: Settings, collection: CollectionSettings) -> SinkSeen:
@@ -158,14 +152,6 @@ def _sink(settings: Settings, collection: CollectionSettings) -> SinkSeen:
         except DataError:
             # It is not loaded, as while a copy is under way: nobody can count then.
             return SinkSeen(current.name, None)
-
-
-def _tried(asked: Callable[[], T], unreachable: list[str]) -> T | None:
-    try:
-        return asked()
-    except SegueError as fault:
-        unreachable.append(fault.message)
-        return None
 
 
 def _hurried(settings: Settings) -> Settings:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from segue.bootstrap.agent_library import open_agent_sides
 from segue.bootstrap.agent_state import postgres
+from segue.bootstrap.asking import ask, tried
 from segue.config import Settings
-from segue.errors import RetryableError, SegueError
 from segue.model import AgentBacklog, AgentMode
 from segue.phases.agent_copy import COLLECTION
 from segue.phases.agent_cutover import AgentFacts, look
@@ -28,24 +28,24 @@ def look_at_agents(settings: Settings) -> AgentsSeen:
     """Look at agent state; never raises for a store that is away."""
     unreachable: list[str] = []
     found: dict[str, Any] = {}
-    copy = _tried(lambda: newest_agent_copy(settings.state.path, COLLECTION), unreachable)
+    copy = tried(lambda: newest_agent_copy(settings.state.path, COLLECTION), unreachable)
     with open_agent_sides(settings) as sides:
         journal = _journal(settings)
         asked: dict[str, Callable[[], Any]] = {"control": sides.postgres.control, "events": journal.events}
-        _ask(asked, found, unreachable)
+        ask(asked, found, unreachable)
         control = found.get("control")
         # Tables that are not there cannot be counted.
         is_made = control is not None and control.epoch > 0
         if is_made:
-            _ask({"rows": sides.postgres.counts, "only_here": sides.postgres.waiting}, found, unreachable)
-        waiting = _tried(sides.redis.waiting, unreachable)
+            ask({"rows": sides.postgres.counts, "only_here": sides.postgres.waiting}, found, unreachable)
+        waiting = tried(sides.redis.waiting, unreachable)
         backlog = AgentBacklog(waiting[0], waiting[1], found.pop("only_here", None), waiting[2]) if waiting else None
         found.pop("only_here", None)
         if control is not None and backlog is not None:
             onward = next(iter(list(AgentMode)[control.mode.rank + 1 :]), None)
             copied = copy is not None and copy.copy.finished_at is not None
             facts = AgentFacts(copied, settings.agentdb.validated_within_seconds)
-            gates = _tried(lambda: look(sides.redis, control, onward, facts), unreachable) if onward else None
+            gates = tried(lambda: look(sides.redis, control, onward, facts), unreachable) if onward else None
             found |= {"onward": onward, "gates": gates or ()}
     return AgentsSeen(datetime.now(UTC), backlog=backlog, copy=copy, unreachable=unreachable, **found)
 
@@ -55,23 +55,3 @@ def _journal(settings: Settings) -> Any:
     from segue.stores.postgres_journal import PostgresJournal  # noqa: PLC0415
 
     return PostgresJournal(at)
-
-
-def _ask(looks: dict[str, Callable[[], Any]], found: dict[str, Any], unreachable: list[str]) -> None:
-    for name, asked in looks.items():
-        try:
-            found[name] = asked()
-        except RetryableError as fault:
-            # It is away: each further question would only take its time.
-            unreachable.append(fault.message)
-            return
-        except SegueError as fault:
-            unreachable.append(f"{name}: {fault.message}")
-
-
-def _tried(asked: Callable[[], T], unreachable: list[str]) -> T | None:
-    try:
-        return asked()
-    except SegueError as fault:
-        unreachable.append(fault.message)
-        return None
