@@ -41,7 +41,7 @@ TAKE_MINUTES = {
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that needs real servers: all of them use `endpoints` or `agent_endpoints`. Long modules go first."""
+    """Mark every test that needs real servers: all of them go through `endpoints` or `agent_endpoints`. Long modules go first."""
     items.sort(key=lambda item: item.path.name not in TAKE_MINUTES)
     for item in items:
         if not {"endpoints", "agent_endpoints"}.isdisjoint(getattr(item, "fixturenames", ())):
