@@ -7,8 +7,8 @@ STAMP := $(VENV)/setup.stamp
 CHECKED := src tests benchmarks deploy scripts docs/examples
 # `neo4j` is the newest line that a Java here can run; the tests run on the 5.26 line as well.
 TEST_SERVICES := neo4j neo4j-5.26 milvus redis postgres
-# A module's tests stay together, since they share what is costly to set up; tests/conftest.py says which modules go first.
-PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder
+# A module's tests stay together, since they share what is costly to set up.
+PARALLEL := -n 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -25,24 +25,8 @@ hypothesis.settings.load_profile("untimed")
 NEO4J_LINES = ("neo4j-5.26", "neo4j-2026")
 
 
-TAKE_MINUTES = {
-    "test_run_first_half.py",
-    "test_live_copy.py",
-    "test_rollback.py",
-    "test_run_migration.py",
-    "test_langchain.py",
-    "test_validate.py",
-    "test_kill_and_resume.py",
-    "test_ray.py",
-    "test_broken_variants.py",
-}
-"""Modules that go first, so that no process is left alone with one in the end."""
-
-
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that needs real servers: all of them go through `endpoints` or `agent_endpoints`. Long modules go first."""
-    items.sort(key=lambda item: item.path.name not in TAKE_MINUTES)
+    """Mark every test that needs real servers: all of them go through `endpoints` or `agent_endpoints`."""
     for item in items:
         if not {"endpoints", "agent_endpoints"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.service)
