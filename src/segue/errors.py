@@ -8,6 +8,7 @@
           NotConnected                  it was not even asked: the connection is still being opened
         StoreTimeout                    no answer in time: the outcome is unknown
         Throttled                       the store asks for less
+        NotLoaded                       the collection is not in Milvus's memory, as for a while after its restart
         WorkerLost                      whoever copied a range elsewhere is gone; what was acknowledged is recorded
         CursorLost                      a server was restarted, and must be read from the beginning
         BarrierNotReached               the mode is changed, but somebody has not acknowledged it yet
@@ -90,6 +91,10 @@ class StoreTimeout(RetryableError):
 
 class Throttled(RetryableError):
     """The store asks for less, or for smaller requests."""
+
+
+class NotLoaded(RetryableError):
+    """The collection is not in Milvus's memory: Milvus was just restarted, or somebody released it."""
 
 
 class WorkerLost(RetryableError):

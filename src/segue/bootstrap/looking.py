@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from segue import bootstrap
 from segue.bootstrap.asking import ask, tried
 from segue.config import CollectionSettings, Settings
-from segue.errors import DataError, SegueError
+from segue.errors import DataError, NotLoaded, SegueError
 from segue.migration import following
 from segue.model import Sample, Samples
 from segue.phases.cutover import look
@@ -149,7 +149,7 @@ def _sink(settings: Settings, collection: CollectionSettings) -> SinkSeen:
         try:
             layout = bootstrap.lay_out(collection)(bootstrap.source_spec(collection))
             return SinkSeen(current.name, MilvusSink(connection).count(layout))
-        except DataError:
+        except (DataError, NotLoaded):
             # It is not loaded, as while a copy is under way: nobody can count then.
             return SinkSeen(current.name, None)
 

@@ -11,7 +11,7 @@ import base64
 import importlib.util
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,8 @@ from segue.errors import (
     DataError,
     ExtraMissing,
     FatalError,
+    NotLoaded,
+    RetryableError,
     SegueError,
     StoreTimeout,
     StoreUnavailable,
@@ -48,7 +50,12 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 _BUSY_CODES = {1, 2, 3, 4, 7, 9}
 """merr: not ready, unavailable, memory, request limit, disk limit, deny: the server may take the same request later."""
 
-_RATE_CODES = {8, 49}
+_NOT_NOW: Mapping[int | grpc.StatusCode, tuple[type[RetryableError], str]] = {
+    **dict.fromkeys((8, 49), (Throttled, "asks for less")),
+    # For a while after a restart; or until it is loaded again, by whoever released it.
+    **dict.fromkeys((101, 103), (NotLoaded, "has a collection out of memory")),
+}
+"""What may succeed later, and what is said of it."""
 _DATABASE_CODES = {800}
 _RECOVERING = ("node not match", "node not found", "session not found")
 """A server that was killed and is back knows its own parts by their old names for a minute; it gives no code of its own."""
@@ -208,8 +215,9 @@ class MilvusConnection:
             return AuthenticationFailed(f"{where} refuses the token", hint=_TOKEN_HINT)
         if code in _DATABASE_CODES or "database not found" in lowered:
             return DatabaseNotFound(f"{where} has no database {self.database!r}", hint="Set [milvus] database, or create it.")
-        if code in _RATE_CODES:
-            return Throttled(f"{where} asks for less: {text}")
+        if code in _NOT_NOW:
+            kind, words = _NOT_NOW[code]
+            return kind(f"{where} {words}: {text}")
         # pymilvus gives gRPC's status as the code when it gives up trying again, as its `delete` does while a server is away.
         away = isinstance(code, grpc.StatusCode) or code in _BUSY_CODES or "fail connecting" in lowered
         if away or any(sign in message.lower() for sign in _RECOVERING):
