@@ -29,7 +29,7 @@ def copiers(
     """Return what gives who copies on a cluster, which is not connected to before there is something to copy.
 
     Args:
-        address: See `RayCluster`.
+        address: See `connected`.
         opened: Ends the connection.
         settings: By which both stores are opened over there.
         collection: What is copied.
@@ -41,11 +41,11 @@ def copiers(
     """
     if importlib.util.find_spec("ray") is None:
         raise ExtraMissing.of(what="a copy on a Ray cluster", extra="ray", missing=["ray"])
-    from segue.engines.ray_copier import RayCluster, RayCopier  # noqa: PLC0415
+    from segue.engines.ray_copier import RayCopier, connected  # noqa: PLC0415
 
     def copier(spec: SourceSpec, layout: Layout) -> Copier:
-        cluster = opened.enter_context(RayCluster(address, settings.backfill.workers))
-        return RayCopier(cluster, partial(_opened, settings, collection, capture, spec, layout), stop)
+        opened.enter_context(connected(address, settings.backfill.workers))
+        return RayCopier(address, partial(_opened, settings, collection, capture, spec, layout), stop)
 
     return copier
 

@@ -14,12 +14,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import ray
@@ -45,47 +44,37 @@ OpenCopier = Callable[[Records, threading.Event], AbstractContextManager[Copier]
 """Opens what an actor copies with: given where it tells what it does, and what asks it to stop. Is sent there, pickled."""
 
 
-class RayCluster:
-    """A connection to a Ray cluster, as a context manager; leaving it ends this copy's actors.
+@contextmanager
+def connected(address: str, workers: int) -> Iterator[None]:
+    """Connect this process to a Ray cluster; on leaving, the actors it began there end.
 
     Args:
         address: `auto` for the cluster this machine belongs to, ray://HOST:PORT for another, `local` for one made here.
-        workers: How many actors copy at the same time, each on a CPU.
+        workers: How many actors will copy at the same time, each on a CPU.
 
     Raises:
         ConfigError: There is no cluster at that address.
     """
-
-    def __init__(self, address: str, workers: int) -> None:
-        self.address = address
-        self._aside = ExitStack()
-        # Whether a user's machine tells its maker about itself is the user's to decide.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            _require_listener(address)
-            ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
-        except (OSError, RuntimeError, ValueError) as fault:
-            message = f"there is no Ray cluster at {address!r}: {str(fault).splitlines()[0]}"
-            hint = (
-                "--ray auto on a machine of the cluster, --ray ray://HOST:10001 elsewhere, --ray local for this machine alone."
-            )
-            raise ConfigError(message, hint=hint) from fault
-        finally:
-            # Ray's own handler would end the process before its batches have landed.
-            signal.signal(signal.SIGTERM, before)
-
-    def __enter__(self) -> Self:
-        """Return the connection itself."""
+    # Whether a user's machine tells its maker about itself is the user's to decide.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _require_listener(address)
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
+    except (OSError, RuntimeError, ValueError) as fault:
+        message = f"there is no Ray cluster at {address!r}: {str(fault).splitlines()[0]}"
+        hint = "--ray auto on a machine of the cluster, --ray ray://HOST:10001 elsewhere, --ray local for this machine alone."
+        raise ConfigError(message, hint=hint) from fault
+    finally:
+        # Ray's own handler would end the process before its batches have landed.
+        signal.signal(signal.SIGTERM, before)
+    try:
         # Ray prints what happens to its workers, and stdout is for the result.
-        self._aside.enter_context(redirect_stdout(sys.stderr))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        """End the actors."""
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
         ray.shutdown()
-        self._aside.close()
 
 
 def _require_listener(address: str) -> None:
@@ -100,16 +89,16 @@ def _require_listener(address: str) -> None:
 
 
 class RayCopier:
-    """The `Copier` whose workers are actors on a cluster; each is begun with its first range.
+    """The `Copier` whose workers are actors on the connected cluster; each is begun with its first range.
 
     Args:
-        cluster: Where they run.
+        address: Of the cluster, for messages; see `connected`.
         open_copier: See `OpenCopier`.
         stop: Asks them to stop.
     """
 
-    def __init__(self, cluster: RayCluster, open_copier: OpenCopier, stop: threading.Event) -> None:
-        self._cluster = cluster
+    def __init__(self, address: str, open_copier: OpenCopier, stop: threading.Event) -> None:
+        self._address = address
         self._open_copier = open_copier
         self._stop = stop
         self._actors: dict[int, Any] = {}
@@ -153,14 +142,14 @@ class RayCopier:
                 version = ray.get(begun.version.remote(), timeout=START_SECONDS)
             except GetTimeoutError:
                 cpus = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
-                message = f"the Ray cluster at {self._cluster.address!r} gave worker {worker} no CPU within {START_SECONDS:g} s"
+                message = f"the Ray cluster at {self._address!r} gave worker {worker} no CPU within {START_SECONDS:g} s"
                 raise ConfigError(message, hint=f"It has {cpus:g} CPUs in all; --workers asks for fewer.") from None
             except RayActorError as fault:
-                message = f"the Ray cluster at {self._cluster.address!r} cannot begin a worker: {str(fault).splitlines()[-1]}"
+                message = f"the Ray cluster at {self._address!r} cannot begin a worker: {str(fault).splitlines()[-1]}"
                 hint = f"Its machines need the same Segue as this one: pip install 'segue[fast,ray]=={_version()}'."
                 raise ConfigError(message, hint=hint) from fault
             if version != _version():
-                message = f"the Ray cluster at {self._cluster.address!r} has Segue {version}, and this is {_version()}"
+                message = f"the Ray cluster at {self._address!r} has Segue {version}, and this is {_version()}"
                 raise ConfigError(message, hint="Install the same version on all its machines.")
             self._actors[worker] = begun
         return self._actors[worker]
