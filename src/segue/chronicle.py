@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from segue.model import AgentMode, Event, EventKind, StorageMode
+from segue.model import AgentMode, Counts, Event, EventKind, StorageMode
 
 Mode = TypeVar("Mode", StorageMode, AgentMode)
 
@@ -76,7 +76,7 @@ def moment(event: Event) -> datetime:
 
 def stretches(modes: type[Mode], events: Sequence[Event], now: datetime) -> list[Stretch]:
     """Return the modes in order of time; what was before the first change counts from the first event."""
-    changes: list[Event] = [event for event in events if event.kind is EventKind.MODE]
+    changes: list[Event] = of_kind(events, EventKind.MODE)
     if not changes:
         return []
     found = []
@@ -96,7 +96,28 @@ def overrides(modes: type[Mode], events: Sequence[Event]) -> list[Override]:
     """Return the gates that were let pass."""
     return [
         Override(gate, modes(event.data["mode"]), moment(event), event.by, str(event.data.get("reason", "")))
-        for event in events
-        if event.kind is EventKind.MODE
+        for event in of_kind(events, EventKind.MODE)
         for gate in event.data.get("overridden", ())
     ]
+
+
+def of_kind(events: Sequence[Event], kind: EventKind) -> list[Event]:
+    """Return the events of a kind, in order of time."""
+    return [event for event in events if event.kind is kind]
+
+
+def accounted(counts: Counts | None, unit: str) -> Proof:
+    """Return whether every item or row went or is known to be unable to; `unit` is its name."""
+    what = f"every {unit} is accounted for"
+    if counts is None:
+        return Proof(what, None, "no copy is recorded")
+    gone = f"{counts.migrated:,} migrated + {counts.quarantined:,} quarantined + {counts.pending:,} pending"
+    return Proof(what, counts.pending == 0, f"{counts.source:,} {unit}s = {gone}")
+
+
+def ago(seconds: float) -> str:
+    """Return a stretch of time in the largest unit of which there are two."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -615,6 +615,11 @@ def _without_secrets(value: Any) -> Any:
     return [_without_secrets(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
+def located(config: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the configuration is: the path given, else what SEGUE_CONFIG names, else `DEFAULT_PATH`."""
+    return Path(config or environ.get("SEGUE_CONFIG") or DEFAULT_PATH)
+
+
 def load(
     path: Path | None,
     overrides: Mapping[tuple[str, str], Any] = {},

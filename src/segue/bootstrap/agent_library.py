@@ -7,7 +7,6 @@ a second, one that carries Redis's outbox over, and one for shadow reads.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,7 @@ from segue.bootstrap.agent_state import (
     require_extra,
 )
 from segue.bootstrap.agent_state import postgres as postgres_at
-from segue.config import DEFAULT_PATH, Settings, load
+from segue.config import Settings, load, located
 from segue.errors import SegueError
 from segue.phases.agent_cutover import AgentFacts, AgentWatch, Handover
 from segue.pipelines.agent_writes import AgentLayout
@@ -77,7 +76,7 @@ def connect_agents(
         ConfigError: The configuration does not fit, Redis is a cluster, or the extra `agentdb` is not installed.
         SegueError: Neither side answers and says what the mode is, or one refuses the credentials.
     """
-    settings = load(Path(config or os.environ.get("SEGUE_CONFIG") or DEFAULT_PATH))
+    settings = load(located(config))
     with ExitStack() as opened:
         parts = _open(settings, AgentMetrics(registry or REGISTRY), opened, drain=drain)
         closing = opened.pop_all()

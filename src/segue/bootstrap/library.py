@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from segue import bootstrap
 from segue.bootstrap import relaying
 from segue.breaker import Breaker
-from segue.config import DEFAULT_PATH, CollectionSettings, Settings, load
+from segue.config import CollectionSettings, Settings, load, located
 from segue.errors import ConfigError, NotConnected, SegueError, StoreUnavailable
 from segue.model import Filter, Freshness, SourceSpec, StorageMode
 from segue.phases.relay import Step
@@ -77,7 +77,7 @@ def connect(
         ConfigError: The configuration does not fit.
         SegueError: Neo4j does not answer, or refuses the credentials. A Milvus that is away is no error.
     """
-    path = Path(config or os.environ.get("SEGUE_CONFIG") or DEFAULT_PATH)
+    path = located(config)
     settings = load(path)
     chosen = settings.chosen(collection)
     if len(chosen) > 1:

@@ -5,9 +5,7 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -31,7 +29,7 @@ from segue.cli import (
     sandbox,
     validate,
 )
-from segue.config import DEFAULT_PATH
+from segue.config import located
 from segue.errors import SegueError
 from segue.telemetry.logging import LogLevel, choose_level, is_json
 
@@ -60,7 +58,7 @@ app.command("demo")(demo.demo)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        for line in versions(Path(os.environ.get("SEGUE_CONFIG") or DEFAULT_PATH)):
+        for line in versions(located()):
             typer.echo(line)
         raise typer.Exit
 

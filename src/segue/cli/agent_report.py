@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from segue.chronicle import moment
+from segue.chronicle import moment, of_kind
 from segue.cli import recorded
 from segue.cli.charts import Bar, Span, bars
 from segue.cli.output import Listing, Result
@@ -79,8 +79,8 @@ def data(report: AgentReport) -> dict[str, Any]:
             {"like": shape, "keys": one.keys, "example": one.example} for shape, one in (copy.unknown if copy else {}).items()
         ],
         "backlog": seen.backlog and asdict(seen.backlog),
-        "copies": [recorded.event_data(one) for one in report.of(EventKind.COPY)],
-        "validations": [recorded.event_data(one) for one in report.of(EventKind.VALIDATION)],
+        "copies": [recorded.event_data(one) for one in of_kind(report.events, EventKind.COPY)],
+        "validations": [recorded.event_data(one) for one in of_kind(report.events, EventKind.VALIDATION)],
         "proofs": [asdict(one) for one in report.proofs],
         "left": list(report.left),
         **recorded.history(report.stretches, report.overrides, report.events),
@@ -92,7 +92,7 @@ def section(report: AgentReport) -> str:
     """Return the part of the page."""
     listed = table(("key", "reason", "detail"), _examples(report))
     reasons = bars("quarantined rows by reason", [Bar(name, float(n), f"{n:,}", "bad") for name, n in report.reasons.items()])
-    copies, checks = (report.of(kind) for kind in (EventKind.COPY, EventKind.VALIDATION))
+    copies, checks = (of_kind(report.events, kind) for kind in (EventKind.COPY, EventKind.VALIDATION))
     parts = [
         f"<h2>Agent state</h2><p class=verdict>{escape(report.verdict)}.</p>",
         unreachable(report.seen.unreachable),

@@ -13,6 +13,7 @@ import typer
 
 from segue import __version__
 from segue.bootstrap import looking
+from segue.chronicle import of_kind
 from segue.cli import agent_report, options, recorded
 from segue.cli.output import Format, Listing, Result, publish, write
 from segue.cli.report_page import page
@@ -227,8 +228,8 @@ def _collection(report: CollectionReport) -> dict[str, Any]:
         "rows": seen.sink and seen.sink.rows,
         "target": seen.sink and seen.sink.physical,
         "copies": [_copy(one) for one in report.copies],
-        "validations": [recorded.event_data(one) for one in report.of(EventKind.VALIDATION)],
-        "preflights": [recorded.event_data(one) for one in report.of(EventKind.PREFLIGHT)],
+        "validations": [recorded.event_data(one) for one in of_kind(report.events, EventKind.VALIDATION)],
+        "preflights": [recorded.event_data(one) for one in of_kind(report.events, EventKind.PREFLIGHT)],
         "latencies_ms": {one.store.value: _latency(one) for one in report.measured},
         "speed_up": report.speed_up and round(report.speed_up, 3),
         "writes": {store: {"successes": went, "attempts": tried} for store, (went, tried) in report.writes.items()},

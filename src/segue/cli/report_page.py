@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from segue.chronicle import moment
+from segue.chronicle import moment, of_kind
 from segue.cli import agent_report, page_parts
 from segue.cli.charts import Bar, Series, Span, bars, grouped, lines
 from segue.cli.page_parts import block, bullets, overridden, phases, proofs, table, told, unreachable, validated
@@ -116,7 +116,7 @@ def _phases(report: CollectionReport) -> str:
         )
         for one in report.copies
     ]
-    checks = [validated(one) for one in report.of(EventKind.VALIDATION)]
+    checks = [validated(one) for one in of_kind(report.events, EventKind.VALIDATION)]
     return phases(report.stretches, report.overrides, [("copies", copies), ("validations", checks)])
 
 
@@ -174,7 +174,7 @@ def _latencies(report: CollectionReport) -> str:
 
 
 def _validations(report: CollectionReport) -> str:
-    events = report.of(EventKind.VALIDATION)
+    events = of_kind(report.events, EventKind.VALIDATION)
     if not events:
         return "<p>Both sides were never compared.</p>"
     compared, found = [], []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from segue.chronicle import Override, Proof, Stretch, overrides, stretches
+from segue.chronicle import Override, Proof, Stretch, accounted, ago, overrides, stretches
 from segue.migration import closed
 from segue.model import AgentKind, AgentMode, Counts, Event, EventKind
 from segue.ports import KindCounts
@@ -43,10 +43,6 @@ class AgentReport:
     events: Sequence[Event]
     proofs: Sequence[Proof]
     left: Sequence[str]
-
-    def of(self, kind: EventKind) -> list[Event]:
-        """Return the events of a kind."""
-        return [event for event in self.events if event.kind is kind]
 
 
 def assemble(seen: AgentsSeen) -> AgentReport:
@@ -99,28 +95,18 @@ def _verdict(seen: AgentsSeen, passed: Sequence[Override]) -> str:
     if last is None:
         proven = "never compared"
     else:
-        proven = f"last compared {_ago(last.seconds_ago)} ago, {'nothing that differs' if last.clean else 'not equal'}"
+        proven = f"last compared {ago(last.seconds_ago)} ago, {'nothing that differs' if last.clean else 'not equal'}"
     return f"{where} ({control.mode}, epoch {control.epoch}); both sides {proven}{overridden}"
 
 
 def _proofs(seen: AgentsSeen, counts: Counts | None) -> list[Proof]:
-    what = "every row is accounted for"
-    if counts is None:
-        proofs = [Proof(what, None, "no copy is recorded")]
-    else:
-        evidence = (
-            f"{counts.source:,} rows = {counts.migrated:,} migrated + {counts.quarantined:,} quarantined "
-            f"+ {counts.pending:,} pending"
-        )
-        proofs = [Proof(what, counts.pending == 0, evidence)]
+    proofs = [accounted(counts, "row")]
     what = "PostgreSQL equals Redis (validate --agentdb)"
     last = seen.control.validated if seen.control else None
     if last is None:
         proofs.append(Proof(what, None, "both sides were never compared"))
     else:
-        evidence = (
-            f"{last.detail}, {_ago(last.seconds_ago)} ago in epoch {last.epoch}: {'clean' if last.clean else 'not clean'}"
-        )
+        evidence = f"{last.detail}, {ago(last.seconds_ago)} ago in epoch {last.epoch}: {'clean' if last.clean else 'not clean'}"
         proofs.append(Proof(what, last.clean, evidence))
     return proofs
 
@@ -155,16 +141,9 @@ def _waiting(seen: AgentsSeen) -> list[str]:
         return []
     left = []
     if backlog.to_postgres:
-        left.append(f"{backlog.to_postgres:,} writes wait for PostgreSQL, the oldest for {_ago(backlog.oldest_seconds)}")
+        left.append(f"{backlog.to_postgres:,} writes wait for PostgreSQL, the oldest for {ago(backlog.oldest_seconds)}")
     if backlog.refused:
         left.append(f"{backlog.refused:,} writes were refused by PostgreSQL: docs/agent-library.md says what to do")
     if backlog.to_redis:
         left.append(f"{backlog.to_redis:,} writes are only in PostgreSQL; a way back has to replay or leave them")
     return left
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

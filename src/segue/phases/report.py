@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from segue.chronicle import Override, Proof, Stretch, moment, overrides, stretches
+from segue.chronicle import Override, Proof, Stretch, accounted, ago, moment, overrides, stretches
 from segue.migration import closed
 from segue.model import Counts, Event, EventKind, Histogram, StorageMode, StoreName
 from segue.seen import Seen
@@ -95,10 +95,6 @@ class CollectionReport:
     shadow_overlap: float | None
     proofs: Sequence[Proof]
     left: Sequence[str]
-
-    def of(self, kind: EventKind) -> list[Event]:
-        """Return the events of a kind."""
-        return [event for event in self.events if event.kind is kind]
 
 
 def assemble(seen: Seen) -> CollectionReport:
@@ -201,7 +197,7 @@ def _verdict(seen: Seen, counts: Counts | None, overrides: Sequence[Override]) -
     proven = "never compared"
     if validated is not None:
         found = "nothing that differs" if validated.clean else f"{validated.rate:.4%} equal"
-        proven = f"last compared {_ago(validated.seconds_ago)} ago, {found}"
+        proven = f"last compared {ago(validated.seconds_ago)} ago, {found}"
     match control.mode:
         case StorageMode.HYBRID:
             where = "the migration has arrived: Milvus answers searches"
@@ -223,14 +219,7 @@ def _proofs(seen: Seen, events: Sequence[Event], counts: Counts | None, overlap:
         proofs.append(Proof("both stores were fit for it (preflight)", None, "no preflight is recorded"))
     else:
         proofs.append(Proof("both stores were fit for it (preflight)", _went_well(preflight), preflight.text))
-    if counts is None:
-        proofs.append(Proof("every item is accounted for", None, "no copy is recorded"))
-    else:
-        evidence = (
-            f"{counts.source:,} items = {counts.migrated:,} migrated + {counts.quarantined:,} quarantined "
-            f"+ {counts.pending:,} pending"
-        )
-        proofs.append(Proof("every item is accounted for", counts.pending == 0, evidence))
+    proofs.append(accounted(counts, "item"))
     proofs.append(_equality(seen, events))
     proofs += _searches(seen, events, overlap)
     return proofs
@@ -241,7 +230,7 @@ def _equality(seen: Seen, events: Sequence[Event]) -> Proof:
     validated = seen.control.validated if seen.control else None
     if validated is not None:
         words = "nothing differs" if validated.clean else f"{validated.rate:.4%} equal"
-        when = f"{validated.depth}, {_ago(validated.seconds_ago)} ago in epoch {validated.epoch}"
+        when = f"{validated.depth}, {ago(validated.seconds_ago)} ago in epoch {validated.epoch}"
         digests = f"digests {validated.digest} Neo4j, {validated.sink_digest} Milvus"
         return Proof(what, validated.clean, f"{when}: {words}; {digests}")
     last = next((event for event in reversed(events) if is_comparison(event)), None)
@@ -275,7 +264,7 @@ def _left(seen: Seen, counts: Counts | None, copies: Sequence[Copying]) -> list[
         left.append(f"{counts.quarantined:,} items cannot go as they are: {named}")
     if seen.backlog is not None and (seen.backlog.dirty or seen.backlog.tainted):
         backlog = seen.backlog
-        waits = f"{backlog.dirty:,} keys wait for a relay, the oldest for {_ago(backlog.oldest_seconds)}"
+        waits = f"{backlog.dirty:,} keys wait for a relay, the oldest for {ago(backlog.oldest_seconds)}"
         left.append(f"{waits}; {backlog.tainted:,} are tainted")
     if seen.relays is not None and not seen.relays and seen.control is not None and seen.control.mode.marks:
         left.append("no relay runs: what is written does not reach Milvus; segue relay")
@@ -298,10 +287,3 @@ def _went_well(event: Event) -> bool | None:
 
 def _last(events: Sequence[Event], kind: EventKind) -> Event | None:
     return next((event for event in reversed(events) if event.kind is kind), None)
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
