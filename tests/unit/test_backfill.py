@@ -16,6 +16,7 @@ from segue.errors import (
     CollectionMismatch,
     DataError,
     FatalError,
+    NotLoaded,
     RetryableError,
     SegueError,
     StoreTimeout,
@@ -170,6 +171,42 @@ def test_a_source_that_does_not_answer_is_asked_again(copy: Copy) -> None:
     assert_complete(copy, copy.run(source=Flaky(copy.source, 3)))
     assert copy.watch is not None
     assert any("nothing answers" in note for note in copy.watch.notes)
+
+
+class Silent:
+    """Any port whose calls of the given names fail the first so many times."""
+
+    def __init__(self, port: Any, names: set[str], times: int) -> None:
+        self._port = port
+        self._left = dict.fromkeys(names, times)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the port's method, or one that fails while it has to."""
+        if self._left.get(name, 0) > 0:
+            self._left[name] -= 1
+            return self._fail
+        return getattr(self._port, name)
+
+    def _fail(self, *_: object, **__: object) -> Any:
+        message = "out of memory"
+        raise NotLoaded(message)
+
+
+def test_a_store_that_is_not_ready_at_either_end_is_waited_for(copy: Copy) -> None:
+    """Whatever a copy asks before its first row and after its last one is asked again, now and when it is resumed."""
+    sink_calls = {"find", "create", "index", "index_progress", "load", "count"}
+    for _ in range(2):
+        sink = Silent(copy.sink, sink_calls, 1)
+        source = Silent(copy.source, {"census", "plan"}, 1)
+        assert_complete(copy, copy.run(sink=sink, source=source))
+
+
+def test_a_complete_copy_is_complete_though_nobody_can_count(copy: Copy) -> None:
+    """The collection is out of memory, and stays so: the copy is done all the same, and says what it does not know."""
+    outcome = copy.with_job(patience_seconds=0.1).run(sink=Silent(copy.sink, {"count"}, 1_000))
+    assert (outcome.complete, outcome.target_rows) == (True, None)
+    assert any("cannot be counted now: out of memory" in note for note in outcome.notes)
+    assert_complete(copy, copy.run())
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable, StoreTimeout, Throttled])

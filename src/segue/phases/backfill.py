@@ -127,7 +127,7 @@ class Outcome:
         ran: False when there was nothing left to do.
         counts: The account over all ranges.
         reasons: Quarantined rows by reason.
-        target_rows: The sink's own count, None while the copy is not complete.
+        target_rows: The sink's own count, None while the copy is not complete, or where the sink cannot count.
         copy_seconds: This command's share of copying, without the index.
         migrated_now: Rows this command migrated.
         static: Nothing captures changes, so nothing that changes behind the copy is carried over.
@@ -276,41 +276,42 @@ class Backfill:
             state.spent(run, time.monotonic() - started)
         now = state.latest(self._job.collection) or run
         counts = total(state.progress(now))
+        target_rows, uncounted = self._count(layout) if now.finished else (None, [])
         return Outcome(
             complete=now.finished,
             ran=not run.finished,
             counts=counts,
             reasons=state.reasons(now),
-            target_rows=self._sink.count(layout) if now.finished else None,
+            target_rows=target_rows,
             copy_seconds=copied - started,
             migrated_now=counts.migrated - total(before).migrated,
             static=self._job.beside is None,
-            notes=[*now.notes, *self._left_to_the_relay(), *self._static()],
+            notes=[*now.notes, *self._left_to_the_relay(), *self._static(), *uncounted],
             layout=layout,
             run=now,
         )
 
     def _begin(self, state: BackfillState) -> tuple[Run, SourceSpec, Layout]:
-        census = self._source.census(self._job.spec)
+        census = self._patiently(lambda: self._source.census(self._job.spec))
         spec, notes = settled(self._job.spec, census)
         layout = self._job.lay_out(spec)
         # A collection with another schema is found out before anything is planned or made.
-        is_new = self._sink.find(layout) is None
-        ranges = self._source.plan(spec, self._job.items_per_range, census)
-        target = self._sink.create(layout)
+        is_new = self._patiently(lambda: self._sink.find(layout)) is None
+        ranges = self._patiently(lambda: self._source.plan(spec, self._job.items_per_range, census))
+        target = self._patiently(lambda: self._sink.create(layout))
         conditions = {**self._conditions(spec, layout), NEW: is_new}
         run = state.begin(self._job.collection, conditions, target, ranges, notes)
         return run, spec, layout
 
     def _resume(self, state: BackfillState, run: Run) -> tuple[Run, SourceSpec, Layout]:
         recorded = state.conditions(run)
-        key_unique = self._source.census(self._job.spec).key_unique
+        key_unique = self._patiently(lambda: self._source.census(self._job.spec)).key_unique
         spec = with_types(self._job.spec, recorded, key_unique=key_unique)
         layout = self._job.lay_out(spec)
         now = {**self._conditions(spec, layout), NEW: recorded.get(NEW)}
         changed = list(differences(recorded, now))
         # Under other conditions the schema differs as well; what changed says more.
-        target = run.target if changed else self._sink.find(layout)
+        target = run.target if changed else self._patiently(lambda: self._sink.find(layout))
         if target != run.target:
             changed.append(f"collection: {run.target!r} then, {target or 'none'!r} now")
         if changed:
@@ -319,6 +320,13 @@ class Backfill:
             hint = "Go back to those conditions, or copy everything again: --restart (rows are replaced, none is doubled)."
             raise UnsafeResume(message, hint=hint)
         return run, spec, layout
+
+    def _count(self, layout: Layout) -> tuple[int | None, list[str]]:
+        """Return the sink's count; or none, and why: the copy is complete and recorded, whether the sink can count or not."""
+        try:
+            return self._patiently(lambda: self._sink.count(layout)), []
+        except RetryableError as fault:
+            return None, [f"the rows cannot be counted now: {fault}"]
 
     def _left_to_the_relay(self) -> list[str]:
         left = f"{self._left:,} keys had changed already and were not copied: the relay makes them equal"
