@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import socket
-import socketserver
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from acceptance.agent_place import AgentPlace, agent_place
+from acceptance.redis_servers import PASSWORD, redisjson
 from segue.config import load
 from segue.errors import DataError, FatalError, TableMismatch
 from segue.model import TABLES, AgentKind, AgentRow, RedisType
@@ -146,55 +146,26 @@ def test_a_key_of_another_type_says_so_and_one_that_is_gone_says_nothing(
     assert read(source, place, "gone", type_) == []
 
 
-def test_documents_of_redisjson(place: AgentPlace, source: RedisSource) -> None:
-    """Documents are asked for by JSON.GET, here of a server that answers it as the module does; one without it says so."""
-    document = b'{"policy":{"w":[1,2.5]},"n":null}'
-    place.redis.set(place.key("doc"), document, px=60_000)
-    place.redis.rpush(place.key("list"), "x")
-    names = [place.key(name).encode() for name in ("doc", "list", "gone")]
+def test_documents_of_redisjson(place: AgentPlace, source: RedisSource, tmp_path: Path) -> None:
+    """A document is read whole, with its expiry; a key of another type says so; a server without the module does too."""
+    names = [b"doc", b"string", b"list", b"gone"]
+    place.redis.set(place.key("doc"), "{}")
     with pytest.raises(FatalError, match=r"unknown command .JSON\.GET"):
-        list(source.read(node_of(source), names, RedisType.JSON))
-    with _as_if_redisjson(place) as port:
-        settings = load(None, environ=place.environment()).redis
-        assert settings.password is not None
-        secret = settings.password.get_secret_value()
-        behind = RedisSource(
-            RedisAddress("127.0.0.1", port, False, None, settings.username, secret, 5, 30), settings.chosen_databases
-        )
-        found = list(behind.read(node_of(behind), names, RedisType.JSON))
-        behind.close()
+        list(source.read(node_of(source), [place.key("doc").encode()], RedisType.JSON))
+    with redisjson(tmp_path) as port:
+        with redis.Redis(port=port, password=PASSWORD, protocol=2) as client:
+            client.execute_command("JSON.SET", "doc", "$", '{"policy":{"w":[1,2.5]},"n":null}')
+            client.pexpire("doc", 60_000)
+            client.set("string", "{}")
+            client.rpush("list", "x")
+        with closing(RedisSource(RedisAddress("127.0.0.1", port, False, None, "default", PASSWORD, 5, 30), (0,))) as behind:
+            found = list(behind.read(node_of(behind), names, RedisType.JSON))
     assert [(piece.key, list(piece.elements), piece.actual) for piece in found] == [
-        (names[0], [document], None),
-        (names[1], [], "list"),
+        (b"doc", [b'{"policy":{"w":[1,2.5]},"n":null}'], None),
+        (b"string", [], "string"),
+        (b"list", [], "list"),
     ]
     assert found[0].expires_at is not None
-
-
-@contextmanager
-def _as_if_redisjson(place: AgentPlace) -> Iterator[int]:
-    """Stand before Redis and let it answer JSON.GET by what a string holds: the reply is the same, the document's text."""
-    host, _, port = place.redis_at.uri.removeprefix("redis://").partition("/")[0].rpartition(":")
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.create_connection((host, int(port))) as server:
-                back = threading.Thread(target=self._back, args=(server,), daemon=True)
-                back.start()
-                while sent := self.request.recv(1 << 20):
-                    server.sendall(sent.replace(b"$8\r\nJSON.GET\r\n", b"$3\r\nGET\r\n"))
-                server.shutdown(socket.SHUT_RDWR)
-                back.join()
-
-        def _back(self, server: socket.socket) -> None:
-            with suppress(OSError):
-                while got := server.recv(1 << 20):
-                    self.request.sendall(got)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield proxy.server_address[1]
-        proxy.shutdown()
 
 
 @pytest.mark.parametrize("type_", [RedisType.LIST, RedisType.HASH, RedisType.ZSET, RedisType.SET, RedisType.STREAM])

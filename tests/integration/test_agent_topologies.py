@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ import redis
 from redis.cluster import RedisCluster
 
 from acceptance.agent_place import AgentPlace, agent_place
+from acceptance.redis_servers import PASSWORD, plain, servers
 from acceptance.workplace import eventually
 from segue.sandbox import Endpoint
 
-PASSWORD = "not-a-secret"
 MAPPING = """
 [[agentdb.mappings]]
 kind = "experiences"
@@ -45,29 +44,6 @@ def place(agent_endpoints: Mapping[str, Endpoint], tmp_path: Path) -> Iterator[A
     with agent_place(folder, agent_endpoints) as found:
         found.configure(MAPPING)
         yield found
-
-
-@contextmanager
-def servers(folder: Path, *options: Sequence[str]) -> Iterator[list[int]]:
-    """Start Redis servers, one for each list of options; `PORT` in them stands for the server's port."""
-    with ExitStack() as stack:
-        ports = [_free_port() for _ in options]
-        for port, given in zip(ports, options, strict=True):
-            home = folder / f"redis-{port}"
-            home.mkdir()
-            arguments = [one.replace("PORT", str(port)) for one in given]
-            command = ["redis-server", *arguments, "--dir", str(home), "--save", "", "--logfile", str(home / "log")]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        for port in ports:
-            eventually(lambda port=port: _listens(port))  # type: ignore[misc]
-        yield ports
-
-
-def plain(*more: str) -> list[str]:
-    """Return the options of a server on loopback with a password."""
-    return ["--port", "PORT", "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--masterauth", PASSWORD, *more]
 
 
 def fill(client: redis.Redis | RedisCluster, keys: int) -> None:
@@ -265,18 +241,3 @@ def _cluster(port: int) -> RedisCluster:
             time.sleep(0.2)
         else:
             return client
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    # A node of a cluster takes the port 10,000 above its own as well.
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port < 50_000 and not _listens(port + 10_000):
-            return port

@@ -42,6 +42,8 @@ MEMBERS: Mapping[str, Sequence[str]] = {
 
 _ENOUGH = ("state", "action", "reward")
 _DOCUMENTS = ("data", "json", "payload", "event", "experience", "value")
+_TABLE_LEVELS = 2
+"""State and action: the levels of a document that is a whole table of Q-values."""
 _SEPARATORS = ("|", "::", ":", "/")
 DEFAULT_AGENT = "default"
 
@@ -143,6 +145,9 @@ def _experiences(key: str, names: list[str], type_: RedisType, examples: Sequenc
 
 
 def _q_values(key: str, names: list[str], type_: RedisType, examples: Sequence[Any]) -> Guess:
+    if names == ["state"] and type_ in {RedisType.STRING, RedisType.JSON} and _is_whole_table(_values(type_, examples)):
+        # State and action are in the document, so that what changes in the key is whose table it is.
+        key, names = key.replace("{state}", "{agent_id}"), ["agent_id"]
     parts = {name: f"part:{name}" for name in names if name in {"agent_id", "state", "action"}}
     more: dict[str, Any] = {}
     encoding, value = Encoding.NUMBER, "value"
@@ -249,13 +254,25 @@ def _member(members: Sequence[str], names: Sequence[str]) -> str:
 
 def _levels(held: object, names: Sequence[str]) -> list[str]:
     """Return the names for the levels of objects above the numbers."""
-    depth, node = 0, held
-    while isinstance(node, dict) and node:
-        depth, node = depth + 1, next(iter(node.values()))
-    if not isinstance(node, (int, float)) or depth != len(names):
+    if _depth(held) != len(names):
         message = f"its documents are not {len(names)} levels of objects with numbers below"
         raise ValueError(message)
     return list(names)
+
+
+def _depth(held: object) -> int | None:
+    """Return how many levels of objects lie above the numbers of a document, None where no number lies below."""
+    depth = 0
+    while isinstance(held, dict) and held:
+        depth, held = depth + 1, next(iter(held.values()))
+    return depth if isinstance(held, (int, float)) else None
+
+
+def _is_whole_table(values: Sequence[bytes]) -> bool:
+    """Say whether documents hold states, and in each of them actions."""
+    with suppress(ValueError):
+        return _depth(_document(values)[1]) == _TABLE_LEVELS
+    return False
 
 
 def _fields(type_: RedisType, examples: Sequence[Any]) -> dict[str, bytes]:
