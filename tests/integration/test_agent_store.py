@@ -502,6 +502,35 @@ def test_a_way_back_that_was_killed_is_completed(room: Room) -> None:
     assert room.rewards_in_postgres("a")[9.0] == 1
 
 
+@pytest.mark.parametrize("denied", ["keys", "gate", "command"])
+def test_a_way_back_by_an_account_that_may_not_write_changes_nothing(room: Room, denied: str) -> None:
+    """It is refused before anything is closed, and says what is missing: agents go on in PostgreSQL meanwhile."""
+    room.step_up("postgres")
+    own, gate = f"{room.place.prefix}*", "segue:*"
+    rights = {
+        "keys": [f"~{gate}", f"%R~{own}", "+@all"],
+        "gate": [f"~{own}", f"%R~{gate}", "+@all"],
+        "command": [f"~{own}", f"~{gate}", "+@all", "-rpush"],
+    }[denied]
+    user, secret = f"u{room.place.prefix[1:-1]}", "not-a-secret"
+    room.place.redis.execute_command("ACL", "SETUSER", user, "on", f">{secret}", *rights, "-@admin")
+    address = room.place.environment()["REDIS_URL"].rpartition("@")[2]
+    with room.store() as store:
+        store.append(experience(1.0), agent_id="a")
+        command = ("rollback", "--agentdb", "--replay", "--confirm", "--reason", "a test")
+        ended = room.place.segue(*command, REDIS_URL=f"redis://{user}:{secret}@{address}")
+        room.place.redis.execute_command("ACL", "DELUSER", user)
+        assert ended.code == 1, ended.err
+        assert ("say RPUSH of" if denied == "command" else "no permissions to access one of the keys") in ended.err
+        assert "nothing was changed" in ended.err
+        assert "Traceback" not in ended.err
+        control = room.sides.postgres.control()
+        assert (control.mode, control.open) == (AgentMode.POSTGRES, True)
+        store.append(experience(2.0), agent_id="a")
+    assert room.change("redis_only").replayed == 2
+    assert room.rewards_in_redis("a") == room.rewards_in_postgres("a") == {1.0: 1, 2.0: 1}
+
+
 def test_a_way_back_without_replay_leaves_redis_alone(room: Room) -> None:
     """On request Redis stays as it was, and what it lacks is counted; later writes prevail on both sides."""
     room.step_up("dual_write")

@@ -218,6 +218,8 @@ def _to_redis(hand: Handover, control: AgentControl, wanted: AgentMode, reason: 
         if wanted.is_postgres:
             message = f"a way back to {control.mode} was begun and is not complete"
             raise ModeRefused(message, hint=f"Complete it first: segue mode set {control.mode} --agentdb")
+        # Found out now, agents go on; found out behind the next line, nobody could write until somebody lets this account.
+        hand.redis.may_replay([write for _, write in hand.postgres.only_here(REPLAYED_AT_ONCE)] if replay else [])
         control = _changed(hand, control, wanted, _next(hand, control), is_open=False, reason=reason)
     # From here nothing is written first to PostgreSQL, and nothing of that is in hand.
     hand.redis.carry(AgentGate(control.epoch, None), hand.postgres.clock())

@@ -123,6 +123,14 @@ class AgentRedis(Protocol):
         """
         ...
 
+    def may_replay(self, writes: Sequence[AgentWrite]) -> None:
+        """See to it that this account may set the gate and write these, and do neither.
+
+        Raises:
+            PermissionMissing: It may not.
+        """
+        ...
+
     def read(self, key: bytes, type_: RedisType, member: bytes | None = None) -> ReadPiece | None:
         """Return a key with all its elements, or with one field or member of them; None where there is nothing."""
         ...

@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from segue.errors import ConfigError, FatalError, GateClosed, RetryableError
+from segue.errors import ConfigError, FatalError, GateClosed, PermissionMissing, RetryableError
 from segue.model import AgentGate, AgentKind, AgentMode, RedisType
 from segue.ports import AgentWrite, Noted, OutboxEntry, ReadPiece
 from segue.stores.redis_connection import OWN_KEYS, Command, RedisAddress, RedisLink
@@ -28,6 +28,7 @@ _IDLE_SECONDS = 5.0
 _WRITES_AT_ONCE = 200
 _PAGE = 2_000
 _KEPT_ASIDE = 100_000
+_MAY_HINT = "It needs +@write +@read +@stream +@scripting on gate, outbox and the mapped keys; nothing was changed."
 
 
 class RedisAgents:
@@ -79,6 +80,31 @@ class RedisAgents:
     def replay(self, writes: Sequence[tuple[int, AgentWrite]]) -> None:
         """See `AgentRedis`."""
         self._send(writes, replay=True)
+
+    def may_replay(self, writes: Sequence[AgentWrite]) -> None:
+        """See `AgentRedis`; a Redis before 7 says only whether scripts may run on these keys."""
+        asked: list[tuple[bytes | str, Command]] = [(self._gate, ("HSET", "epoch", "0"))]
+        for write in writes:
+            asked.append((write.key, (write.command, *write.arguments)))
+            if write.replaces:
+                asked.append((write.key, ("DEL",)))
+            if write.most:
+                asked.append((write.key, ("LTRIM", "0", "-1")))
+            if write.lifetime_ms:
+                asked.append((write.key, ("PEXPIRE", "1")))
+        with self._lent() as link:
+            for start in range(0, len(asked), _WRITES_AT_ONCE):
+                part = asked[start : start + _WRITES_AT_ONCE]
+                arguments = [one for _, (name, *rest) in part for one in (name, len(rest), *rest)]
+                try:
+                    denied = self._run(link, "agentdb_may", [key for key, _ in part], arguments)
+                except PermissionMissing as refusal:
+                    # A script may run only where all of its keys may be written.
+                    raise PermissionMissing(refusal.message, hint=_MAY_HINT) from refusal
+                if denied:
+                    command, key = (one.decode(errors="backslashreplace") for one in denied)
+                    message = f"Redis does not let this user say {command} of {key!r}"
+                    raise PermissionMissing(message, hint=_MAY_HINT)
 
     def read(self, key: bytes, type_: RedisType, member: bytes | None = None) -> ReadPiece | None:
         """See `AgentRedis`; lists and streams are read with all their elements, so ask for those of bounded length."""
