@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -404,6 +405,31 @@ def test_names_may_hold_any_character(graph: Graph, awkward: str) -> None:
     pages = [page for one in graph.source.plan(spec, 1, census) for page in pages_of(graph, spec, one, limit=1)]
     assert [(page.keys, page.properties) for page in pages if page.keys] == [(["a"], [[7]])]
     assert sorted(row.reason for page in pages for row in page.quarantined) == [Reason.KEY_MISSING, Reason.NOT_A_VECTOR]
+
+
+def test_a_property_that_only_a_node_without_a_key_lacks_is_not_missing(graph: Graph) -> None:
+    """Such a node cannot go in any case, so it does not make the property look optional."""
+    graph.create({"id": "a", "embedding": GOOD, "title": "A"}, {"embedding": GOOD})
+    assert graph.source.census(spec_of(graph, "title")).types == {"title": {"STRING NOT NULL"}}
+    graph.create({"id": "b", "embedding": GOOD})
+    assert graph.source.census(spec_of(graph, "title")).types == {"title": {"STRING NOT NULL", "NULL"}}
+
+
+def test_a_node_deleted_meanwhile_lacks_nothing(graph: Graph) -> None:
+    """Nodes that have everything are deleted while they are counted: no property comes to look optional by that."""
+    if not isinstance(graph, Neo4jGraph):
+        pytest.skip("nothing happens in the middle of a census of the one in memory")
+    graph.index("id")
+    names = ["title", "year", "genre", "director"]
+    deleting = f"MATCH (n:{quoted(graph.label)}) WITH n ORDER BY n.id DESC CALL (n) {{ DELETE n }} IN TRANSACTIONS OF 50 ROWS"
+    for _ in range(5):
+        graph.create(*({"id": f"k{n:06}", **dict.fromkeys(names, "x")} for n in range(4_000)))
+        deleter = threading.Thread(target=graph.run, args=(deleting,))
+        deleter.start()
+        while deleter.is_alive():
+            census = graph.source.census(spec_of(graph, *names))
+            assert all(seen <= {"STRING NOT NULL"} for seen in census.types.values()), census
+        deleter.join()
 
 
 VALUES: dict[str, tuple[Any, str, Any]] = {

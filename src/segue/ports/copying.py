@@ -18,7 +18,8 @@ class Census:
         total: Nodes under the label: the items and what can only be quarantined.
         embedded: Of these, nodes that have the vector property at all.
         strings, integers: How many keys are of each type.
-        types: For each carried property the distinct value types seen, in Neo4j's words, "NULL" where it is missing.
+        types: For each carried property the distinct value types seen, in Neo4j's words, "NULL" where it is missing
+            from a node that has a key.
         key_indexed: Whether an index serves ranges over the key.
         key_unique: Whether a uniqueness constraint guards the key.
     """

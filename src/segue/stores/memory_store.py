@@ -79,7 +79,7 @@ class MemorySource:
             embedded=sum(spec.vector in node.properties for node in nodes),
             strings=keys.count(str),
             integers=keys.count(int),
-            types={name: frozenset(value_type(node.properties.get(name)) for node in nodes) for name in spec.property_names},
+            types={name: frozenset(_types_of(nodes, name, spec.key)) for name in spec.property_names},
             key_indexed=(spec.label, spec.key) in self._indexed,
             key_unique=(spec.label, spec.key) in self._unique,
         )
@@ -191,6 +191,12 @@ def _vector(value: Any, dimension: int) -> NDArray[np.float32] | tuple[Reason, s
     if (np.isinf(single) & np.isfinite(double)).any():
         return Reason.NOT_FINITE, "an element is beyond float32"
     return single
+
+
+def _types_of(nodes: Sequence[_Node], name: str, key: str) -> Iterator[str]:
+    for node in nodes:
+        if name in node.properties or key in node.properties:
+            yield value_type(node.properties.get(name))
 
 
 def value_type(value: Any) -> str:

@@ -54,9 +54,11 @@ class Neo4jSource:
 
     def census(self, spec: SourceSpec) -> Census:
         """See `Source`. One pass over the label; the properties of every node are looked at, no vector is."""
-        types = "".join(f", collect(DISTINCT valueType(n.{quoted(name)}))" for name in spec.property_names)
+        types = "".join(f", {_types_of(quoted(name))}" for name in spec.property_names)
         places = {"label": quoted(spec.label), "key": quoted(spec.key), "vector": quoted(spec.vector)}
-        total, embedded, strings, integers, seen = self._connection.rows(query("census", types=types, **places))[0]
+        total, embedded, strings, integers, seen = self._connection.rows(query("census", types=types, **places), key=spec.key)[
+            0
+        ]
         indexed, unique = self._guards(spec)
         return Census(
             total,
@@ -186,6 +188,15 @@ class Neo4jSource:
 
 
 _ALL = 2**31 - 1
+
+
+def _types_of(name: str) -> str:
+    """Return the expression that gathers a property's types; what is missing counts only where the key is there after that.
+
+    A node that is deleted between its listing and its reading has no property any more, and would make each look optional.
+    The key is asked for by a name that is not a literal, because the planner reads a literal one early and keeps it.
+    """
+    return f"collect(DISTINCT head([type IN [valueType(n.{name})] WHERE type <> 'NULL' OR n[$key] IS NOT NULL]))"
 
 
 def _bounds(spec: SourceSpec, after: Key | None, until: Key | None, *, indexed: bool = False) -> tuple[str, dict[str, Any]]:
