@@ -56,9 +56,8 @@ class Neo4jSource:
         """See `Source`. One pass over the label; the properties of every node are looked at, no vector is."""
         types = "".join(f", {_types_of(quoted(name))}" for name in spec.property_names)
         places = {"label": quoted(spec.label), "key": quoted(spec.key), "vector": quoted(spec.vector)}
-        total, embedded, strings, integers, seen = self._connection.rows(query("census", types=types, **places), key=spec.key)[
-            0
-        ]
+        counted = self._connection.rows(query("census", types=types, **places), key=spec.key)
+        total, embedded, strings, integers, seen = counted[0]
         indexed, unique = self._guards(spec)
         return Census(
             total,
