@@ -306,6 +306,7 @@ def test_the_role_of_the_documentation_is_enough_and_not_more(place: Workplace, 
 
     for rollout in ('kind = "configmap"\nname = "segue"', 'kind = "deployment"\nname = "shop"'):
         configure(place, f'namespace = "{cluster.namespace}"\n{rollout}')
+        assert permissions(place, kubeconfig)["outcome"] == "ok"
         ended = rollback(place, KUBECONFIG=kubeconfig)
         assert ended.code == 0, ended.err
     assert (cluster.mode(), cluster.variable()) == ("neo4j_only", "neo4j_only")
@@ -313,9 +314,19 @@ def test_the_role_of_the_documentation_is_enough_and_not_more(place: Workplace, 
     body = {"metadata": {"name": "other"}, "data": {"mode": "hybrid"}}
     cluster.core.create_namespaced_config_map(cluster.namespace, body)
     configure(place, f'kind = "configmap"\nnamespace = "{cluster.namespace}"\nname = "other"')
+    lacking = permissions(place, kubeconfig)
+    assert lacking["outcome"] == "error"
+    assert "get configmaps other, patch configmaps other" in lacking["evidence"]
     refused = rollback(place, KUBECONFIG=kubeconfig)
     assert refused.code == 1
     assert 'configmaps "other" is forbidden' in refused.err
+
+
+def permissions(place: Workplace, kubeconfig: str) -> dict[str, Any]:
+    """Return what preflight finds of the account's permissions."""
+    ended = place.segue("preflight", "--format", "json", KUBECONFIG=kubeconfig)
+    (found,) = (one for one in ended.data["checks"] if one["id"] == "kubernetes-permissions")
+    return dict(found)
 
 
 def account(cluster: Cluster, manifest: str, folder: Path) -> str:
