@@ -94,7 +94,8 @@ def test_pods_have_no_more_rights_than_they_need(name: str) -> None:
 def test_arguments_are_those_of_the_command_line(name: str) -> None:
     """The verb is there, and has every option that is given."""
     verb, *rest = PODS[name]["spec"]["containers"][0]["args"]
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    command = group.get_command(None, verb)
     context = command.make_context(verb, list(rest), resilient_parsing=True)
     assert context.params["metrics_port"] == 9464
     known = {option for parameter in command.params for option in parameter.opts}

@@ -133,7 +133,7 @@ def _unknown(words: list[str]) -> str | None:
             if name not in options:
                 return f"no option {name}"
         elif hasattr(places[0], "commands") and name and not name.isupper() and name not in {"debug", "info"}:
-            known = places[0].commands
+            known = {each: places[0].get_command(None, each) for each in places[0].list_commands(None)}
             if unknown := [each for each in name.split("|") if each not in known]:
                 return f"no command {unknown[0]}"
             places = [known[each] for each in name.split("|")]

@@ -12,52 +12,25 @@ import structlog
 import typer
 from rich.console import Console
 
-from segue.bootstrap.versions import versions
-from segue.cli import (
-    capture,
-    cleanup,
-    demo,
-    init,
-    migrate_agentdb,
-    migrate_embeddings,
-    mode,
-    monitor,
-    preflight,
-    relay,
-    report,
-    rollback,
-    sandbox,
-    validate,
-)
-from segue.config import located
+from segue.cli.verbs import Verbs
 from segue.errors import SegueError
 from segue.telemetry.logging import LogLevel, choose_level, is_json
 
 app = typer.Typer(
     name="segue",
+    cls=Verbs,
     help="Move a live service's vector search from Neo4j to Milvus, and its agent state from Redis to PostgreSQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(init.init)
-app.command("preflight")(preflight.preflight)
-app.command("migrate-embeddings")(migrate_embeddings.migrate_embeddings)
-app.command("migrate-agentdb")(migrate_agentdb.migrate_agentdb)
-app.add_typer(capture.app)
-app.add_typer(mode.app)
-app.command("relay")(relay.relay)
-app.command("rollback")(rollback.rollback)
-app.command("cleanup")(cleanup.cleanup)
-app.command("validate")(validate.validate)
-app.command("monitor")(monitor.monitor)
-app.command("report")(report.report)
-app.add_typer(sandbox.app)
-app.command("demo")(demo.demo)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from segue.bootstrap.versions import versions  # noqa: PLC0415  # see cli.verbs
+        from segue.config import located  # noqa: PLC0415
+
         for line in versions(located()):
             typer.echo(line)
         raise typer.Exit
