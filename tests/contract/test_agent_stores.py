@@ -21,8 +21,10 @@ from acceptance.redis_servers import PASSWORD, redisjson
 from segue.config import load
 from segue.errors import DataError, FatalError, TableMismatch
 from segue.model import TABLES, AgentKind, AgentRow, RedisType
+from segue.ports import Gone
 from segue.ports.agent_state import ReadPiece, RedisNode
 from segue.sandbox import Endpoint
+from segue.stores.postgres_agents import PostgresAgents
 from segue.stores.postgres_store import AgentTables, Postgres
 from segue.stores.redis_connection import RedisAddress
 from segue.stores.redis_store import ELEMENTS_A_PIECE, RedisSource
@@ -49,11 +51,11 @@ def source(place: AgentPlace) -> Iterator[RedisSource]:
     found.close()
 
 
-def tables(place: AgentPlace, *, monthly: bool = False) -> AgentTables:
-    """Return the product's own writer, on the place's schema."""
+def postgres_of(place: AgentPlace) -> Postgres:
+    """Return the place's schema, as the product connects to it."""
     settings = load(None, environ=place.environment()).postgres
     assert settings.password is not None
-    postgres = Postgres(
+    return Postgres(
         settings.url,
         username=settings.username,
         password=settings.password.get_secret_value(),
@@ -61,7 +63,11 @@ def tables(place: AgentPlace, *, monthly: bool = False) -> AgentTables:
         connect_timeout_seconds=5,
         request_timeout_seconds=60,
     )
-    return AgentTables(postgres, monthly=monthly)
+
+
+def tables(place: AgentPlace, *, monthly: bool = False) -> AgentTables:
+    """Return the product's own writer, on the place's schema."""
+    return AgentTables(postgres_of(place), monthly=monthly)
 
 
 @pytest.fixture
@@ -348,27 +354,65 @@ def test_what_was_removed_later_stays_gone(place: AgentPlace, sink: AgentTables)
     assert sink.write([gone._replace(observed_at=6_000_000)]) == 1
 
 
-def test_copies_of_the_same_rows_at_once(place: AgentPlace) -> None:
+def test_copies_of_the_same_rows_at_once(place: AgentPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several that write the same new rows at the same time wait for each other, never in a circle, and write each row once."""
     written: list[int] = []
+    rows = [experience(n) for n in range(1, 10_000)]
+    together, send = threading.Barrier(3), AgentTables._send
+    begun: set[int] = set()
 
-    def work(first: int) -> None:
+    def sent(self: AgentTables, *what: Any) -> None:
+        # What is refused then is sent a second time, to be merged.
+        if threading.get_ident() not in begun:
+            begun.add(threading.get_ident())
+            together.wait(30)
+        send(self, *what)
+
+    def work(first: Sequence[AgentRow]) -> None:
         mine = tables(place)
-        rows = [experience(n) for n in range(1, 1_500)]
         try:
-            written.append(mine.write(rows[first:] + rows[:first]))
+            written.append(mine.write(first))
         finally:
             mine.close()
 
     made = tables(place)
     made.prepare()
     made.close()
-    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 500, 1_000)]
+    monkeypatch.setattr(AgentTables, "_send", sent)
+    orders = (rows, rows[::-1], rows[5_000:] + rows[:5_000])
+    threads = [threading.Thread(target=work, args=(order,)) for order in orders]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(written) == [0, 0, 1_499]
+    assert sorted(written) == [0, 0, 9_999]
+
+
+def test_a_removal_waits_for_what_a_copy_has_in_hand(
+    place: AgentPlace, sink: AgentTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that found nothing removed, and has not committed, does not bring back what is removed just then."""
+    row = experience(1)
+    looked, go, send = threading.Event(), threading.Event(), AgentTables._send
+
+    def sent(self: AgentTables, *what: Any) -> None:
+        looked.set()
+        go.wait(30)
+        send(self, *what)
+
+    monkeypatch.setattr(AgentTables, "_send", sent)
+    agents = PostgresAgents(postgres_of(place), monthly=False)
+    copying = threading.Thread(target=sink.write, args=([row],))
+    removing = threading.Thread(target=agents.apply, args=([], [Gone(row.kind, row.natural_key, 5_000_000)]))
+    copying.start()
+    assert looked.wait(30)
+    removing.start()
+    removing.join(0.5)
+    go.set()
+    copying.join()
+    removing.join()
+    agents.close()
+    assert place.rows("SELECT count(*) FROM rl_experiences") == [(0,)]
 
 
 def test_every_column_as_it_was(place: AgentPlace, sink: AgentTables) -> None:

@@ -28,6 +28,15 @@ TAKEOVER = replace(
     ONE_KEY, budget=(2, 0, 0, 0, 0), begins=HYBRID, itinerary=(), likelier={"crash": 8, "land late": 0.3, "tick": 2}
 )
 LATE = replace(ONE_KEY, likelier={"give up": 4, "land late": 0.2})
+SLOW_LANDING = replace(
+    ONE_KEY,
+    budget=(0, 0, 0, 0, 0),
+    writes=((("a", True),),),
+    relays=1,
+    likelier={"land": 0.03},
+    skewed=False,
+    again=False,
+)
 BARRIER = replace(
     ONE_KEY, begins=NEO4J_ONLY, itinerary=(DUAL_WRITE, COPY), writes=((("a", True),),), relays=1, skewed=False, again=False
 )
@@ -84,6 +93,7 @@ BROKEN = {
     "the application writes Milvus directly": Broken(Build(write=variants.writes_milvus_directly), FENCE),
     "the mark is cleared unconditionally": Broken(Build(variants.ClearsUnconditionally), COPYING),
     "no closing look": Broken(Build(variants.NoClosingLook), COPYING),
+    "the closing look does not wait for the batch": Broken(Build(network=variants.LooksTooEarly), SLOW_LANDING),
     "a crashed batch is done again at once": Broken(Build(waits_for_landing=False), CRASHED_COPY),
     "the data version is the token": Broken(Build(variants.DataVersionAsToken), COPYING),
     "tokens start again with a new mark": Broken(Build(variants.TokensStartAgain), HURRY),

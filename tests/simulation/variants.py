@@ -19,6 +19,7 @@ from segue.traffic.dual_write import DualWriteStore
 from segue.traffic.search import Search
 from simulation.scenes import Graph, Scene
 from simulation.sink import Network, Row
+from simulation.world import World
 
 # --- the write side
 
@@ -140,6 +141,22 @@ class Inserts(Network):
 
     def _with(self, before: tuple[Row, ...], row: Row) -> tuple[Row, ...]:
         return (*before, row)
+
+
+class LooksTooEarly(Network):
+    """The copy's closing look does not wait until the batch is acknowledged."""
+
+    def upsert(self, layout: Layout, rows: Rows) -> Any:
+        reply = super().upsert(layout, rows)
+        return reply if self._world.running().startswith("relay") else _Unheard(self._world)
+
+
+class _Unheard:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def result(self) -> None:
+        self._world.pause("go on without the answer")
 
 
 class ShowsNoKeys(Network):

@@ -26,6 +26,7 @@ from segue.errors import (
 )
 from segue.model import STATIC, Key, Metric, Page, Range, Reason, Rows, SourceSpec
 from segue.phases.backfill import IN_FLIGHT, STATED_COPY, STATIC_COPY, Backfill, Beside
+from segue.state.sqlite_state import SqliteState
 from segue.stores.memory_marks import MemoryGraph
 from segue.stores.memory_store import MemorySink, MemorySource
 
@@ -415,6 +416,38 @@ def test_a_copy_beside_writers_keeps_every_mark_meanwhile(copy: Copy, restart: b
     assert (made[0], made[-3:]) == ("copy_begins", ["load", "copy_ended", "finish"])
     assert made.count("copy_begins") == made.count("copy_ended") == 1
     assert beside.recorded() == (False, "one")
+
+
+def test_what_changed_already_is_left_to_the_relay(copy: Copy) -> None:
+    """Keys that bear a mark are not copied, but marked anew and said; in the account they are migrated."""
+    beside, marked = BesideWriters(replace(copy, left=3)), ["film 0003", "film 0004", "film 0029"]
+    beside.graph.mark(marked)
+    outcome = beside.run()
+    assert held(copy.sink) == {key: row for key, row in expected(range(30)).items() if key not in marked}
+    assert (outcome.complete, outcome.counts.migrated, outcome.counts.pending) == (True, 30, 0)
+    assert any(note.startswith("3 keys had changed already") for note in outcome.notes)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "its answer lost"])
+def test_what_flies_is_always_on_record(tmp_path: Path, after: bool) -> None:
+    """Killed at each call in turn: where a batch was sent and not answered, the record says that something may still land."""
+    for folder in ("all", *map(str, range(200))):
+        (tmp_path / folder).mkdir()
+    undisturbed = Calls()
+    BesideWriters(few(tmp_path / "all")).run(undisturbed)
+    flew = 0
+    for number in range(1, len(undisturbed.made) + 1):
+        copy, calls = few(tmp_path / str(number)), Calls(number, after)
+        with pytest.raises(Killed):
+            BesideWriters(copy).run(calls)
+        done = calls.made if after else calls.made[:-1]
+        if done.count("upsert") > done.count("result"):
+            flew += 1
+            with SqliteState(copy.folder / "state.db") as state:
+                run = state.latest("films")
+                assert run is not None
+                assert state.in_flight(run), done[-6:]
+    assert flew > 10
 
 
 def test_a_copy_that_is_not_complete_still_keeps_the_marks(copy: Copy) -> None:
