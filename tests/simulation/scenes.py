@@ -32,12 +32,12 @@ from segue.model import (
     StorageMode,
     Validated,
 )
-from segue.phases.backfill import Backfill, Beside, Job, total
+from segue.phases.backfill import Backfill, Beside, Job
 from segue.phases.cutover import Overrides, Patience, change_mode
 from segue.phases.relay import Relay, Timing
 from segue.pipelines.embeddings import Codec
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import NoMeter, RangeProgress
+from segue.ports import NoMeter, RangeProgress, total
 from segue.state.sqlite_state import SqliteState
 from segue.stores.memory_control import MemoryControl
 from segue.stores.memory_marks import MemoryGraph

@@ -27,9 +27,9 @@ from segue.model import (
     Rows,
     SourceSpec,
 )
-from segue.phases.backfill import Backfill, Job, Outcome, total
+from segue.phases.backfill import Backfill, Job, Outcome
 from segue.pipelines.layouts import Preset, make_layout
-from segue.ports import Ack, IndexProgress, RangeProgress, Sink, Source
+from segue.ports import Ack, IndexProgress, RangeProgress, Sink, Source, total
 from segue.state.sqlite_state import SqliteState
 from segue.stores.memory_store import MemorySink, MemorySource
 

@@ -1,48 +1,21 @@
-"""The copy of what already exists: plan, copy range by range, build the index. Begin reading at `Backfill.run`.
-
-A batch's way is one loop, in `RangeCopier.copy`: source.scan → codec.encode → sink.upsert → state.advance. The cursor moves
-only behind rows that the sink has acknowledged, so whatever is killed is done again from there, and upserts make that
-harmless. Other machines may copy ranges; the records stay here, and are written at the same two moments.
-Knows ports only: no store, no terminal, no file.
-"""
+"""A copy from its plan to its record: what is done once, around the ranges."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
 
-from segue.delivery import find_guilty
-from segue.errors import DataError, Interrupted, RetryableError, Throttled, UnsafeResume
-from segue.model import STATIC, Counts, Encoded, Key, Layout, Page, Quarantined, Range, Rows, SourceSpec
+from segue.errors import RetryableError, UnsafeResume
+from segue.model import STATIC, Key, Layout, SourceSpec
 from segue.patience import Patience
+from segue.phases.backfill.job import Job, Outcome, Preview
+from segue.phases.backfill.ranges import RangeCopier
 from segue.pipelines.batch_size import BatchSize
 from segue.pipelines.conditions import conditions, differences, settled, with_types
 from segue.pipelines.embeddings import Codec
-from segue.ports import (
-    Ack,
-    BackfillState,
-    Census,
-    Copier,
-    Landed,
-    Marks,
-    Progress,
-    RangeProgress,
-    Records,
-    Run,
-    Sink,
-    Source,
-    Workers,
-    total,
-)
-
-T = TypeVar("T")
-
-IN_FLIGHT = 2
-"""Batches a worker has on their way while it reads the next one: enough to overlap, few enough to bound the memory."""
+from segue.ports import BackfillState, Copier, Landed, Progress, RangeProgress, Run, Sink, Source, Workers, total
 
 INDEX_POLL_SECONDS = 0.5
 
@@ -60,127 +33,6 @@ STATIC_COPY = (
 STATED_COPY = (
     "nothing captures changes: this copy counts because, as --no-writers states, nobody writes until the mode is dual_write"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What a copy beside writers needs; without it the source is taken to stand still.
-
-    Attributes:
-        capture: The token under which every change is captured; a copy begun under another one is not continued.
-        marks: The marks that writers make.
-        landing_seconds: How long after sending an unanswered request may still land (Z).
-        wait: Waits that many seconds; true when it ended early because somebody asked to stop.
-    """
-
-    capture: str
-    marks: Marks
-    landing_seconds: float
-    wait: Callable[[float], bool]
-
-    def until_landed(self) -> None:
-        """Wait until everything that was sent before now has landed or never will.
-
-        Counted from now, not from the sending, whose moment a stalled process cannot know.
-
-        Raises:
-            Interrupted: Somebody asked to stop before that.
-        """
-        if self.wait(self.landing_seconds):
-            message = "stopped while waiting for late requests to land; everything acknowledged is recorded"
-            raise Interrupted(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to copy, and how.
-
-    Attributes:
-        collection: The collection's name, under which its runs are recorded.
-        spec: The source as configured.
-        lay_out: From a spec with the properties' types as found to the collection's layout.
-        batch_size: Rows a batch; None adapts between 100 and 5,000.
-        items_per_range: Items a range has when it is planned.
-        tool_version: A checkpoint of another version is not continued.
-        patience_seconds: How long a store may fail to answer before the copy stops, resumable.
-        beside: Set when writers go on meanwhile and mark what they change.
-        nobody_writes: Set, without `beside`, when the operator states that nobody writes: where the copy is recorded as such.
-    """
-
-    collection: str
-    spec: SourceSpec
-    lay_out: Callable[[SourceSpec], Layout]
-    batch_size: int | None
-    items_per_range: int
-    tool_version: str
-    patience_seconds: float = 120.0
-    beside: Beside | None = None
-    nobody_writes: Marks | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        complete: Every range is done and the index is built; false when stopped on request.
-        ran: False when there was nothing left to do.
-        counts: The account over all ranges.
-        reasons: Quarantined rows by reason.
-        target_rows: The sink's own count, None while the copy is not complete, or where the sink cannot count.
-        copy_seconds: This command's share of copying, without the index.
-        migrated_now: Rows this command migrated.
-        static: Nothing captures changes, so nothing that changes behind the copy is carried over.
-        notes: What the operator should know.
-        run: The record, for the quarantine and the working time over all interruptions.
-    """
-
-    complete: bool
-    ran: bool
-    counts: Counts
-    reasons: Mapping[str, int]
-    target_rows: int | None
-    copy_seconds: float
-    migrated_now: int
-    static: bool
-    notes: Sequence[str]
-    layout: Layout
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a run would do, found without changing anything.
-
-    Attributes:
-        exists: Whether the collection is there already.
-        ranges: How many ranges the plan has.
-        sampled: Rows read and encoded for the quarantine preview.
-        reasons: Of these, how many would be quarantined, by reason.
-        examples: Some of them.
-    """
-
-    census: Census
-    layout: Layout
-    exists: bool
-    ranges: int
-    sampled: int
-    reasons: Mapping[str, int]
-    examples: Sequence[Quarantined]
-    notes: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """A batch on its way."""
-
-    encoded: Encoded
-    ack: Ack | None
-    sent_at: float
-    after: Key | None
-    last: Key | None
-    exhausted: bool
-    marked: int
 
 
 class Backfill:
@@ -451,100 +303,3 @@ class _Recorded:
     def note(self, text: str) -> None:
         """See `Records`."""
         self._progress.note(text)
-
-
-class RangeCopier:
-    """The `Copier` of this process; shared by the workers of a run."""
-
-    def __init__(
-        self,
-        spec: SourceSpec,
-        layout: Layout,
-        source: Source,
-        sink: Sink,
-        size: BatchSize,
-        patiently: Patience,
-        beside: Beside | None,
-        stop: threading.Event,
-    ) -> None:
-        self._beside = beside
-        self._spec = spec
-        self._layout = layout
-        self._source = source
-        self._codec = Codec(spec, layout)
-        self._sink = sink
-        self._size = size
-        self._stop = stop
-        self._patiently = patiently
-
-    def copy(self, worker: int, todo: RangeProgress, records: Records) -> None:
-        """Copy a range from its cursor to its end, or until asked to stop; everything sent has landed on return.
-
-        Beside writers, for each batch: record it as in flight; what is marked already is re-marked, not copied; after the
-        acknowledgement look again, and re-mark whatever of the batch is marked by now, held until an earlier attempt of
-        the batch has landed. The relay makes marked keys equal, so they count as migrated here.
-        """
-        number, cursor, exhausted = todo.range.number, todo.cursor, False
-        beside = self._beside if todo.range.keyed else None
-        flying: deque[_Batch] = deque()
-
-        def land() -> None:
-            batch = flying.popleft()
-            refused = self._settle(batch, beside, records)
-            if beside is not None:
-                self._remark(beside, batch.after, todo.range.until if batch.exhausted else batch.last)
-            migrated = len(batch.encoded.rows) - len(refused) + batch.marked
-            quarantined = batch.encoded.quarantined + refused
-            flew = bool(flying)
-            records.landed(
-                worker, Landed(number, batch.last, migrated, batch.marked, quarantined, done=batch.exhausted, in_flight=flew)
-            )
-
-        while not exhausted and not self._stop.is_set():
-            records.working(worker, f"range {number}: reading")
-            page, after = self._scan(todo.range, cursor), cursor
-            cursor, exhausted = page.last if page.last is not None else cursor, page.exhausted
-            found = len(page.keys) + len(page.quarantined)
-            if beside is not None:
-                records.sending(number)
-                page = page.without(self._remark(beside, after, todo.range.until if exhausted else cursor))
-            encoded = self._codec.encode(page)
-            marked = found - len(page.keys) - len(page.quarantined)
-            ack = self._sink.upsert(self._layout, encoded.rows) if encoded.rows else None
-            flying.append(_Batch(encoded, ack, time.monotonic(), after, cursor, exhausted, marked))
-            if len(flying) > IN_FLIGHT:
-                records.working(worker, f"range {number}: writing")
-                land()
-        while flying:
-            land()
-        records.working(worker, "idle")
-
-    def _remark(self, beside: Beside, after: Key | None, until: Key | None) -> set[Key]:
-        return self._patiently(lambda: beside.marks.remark(after, until))
-
-    def _scan(self, range_: Range, cursor: Key | None) -> Page:
-        return self._patiently(lambda: self._source.scan(self._spec, range_, cursor, self._size.rows))
-
-    def _settle(self, batch: _Batch, beside: Beside | None, records: Records) -> list[Quarantined]:
-        """Wait for the acknowledgement; return the rows that the sink refuses."""
-        if batch.ack is None:
-            return []
-        rows = batch.encoded.rows
-        try:
-            try:
-                batch.ack.result()
-                self._size.observe(len(rows), time.monotonic() - batch.sent_at)
-            except RetryableError as fault:
-                if isinstance(fault, Throttled):
-                    self._size.shrink()
-                self._send(rows)
-                if beside is not None:
-                    # An attempt that failed may land after the one that did not; the closing look must come behind it.
-                    records.note(f"a lost request may still land: waiting {beside.landing_seconds:g} s for it")
-                    beside.until_landed()
-        except DataError as refusal:
-            return find_guilty(rows, batch.encoded.element_ids, refusal, self._send)
-        return []
-
-    def _send(self, rows: Rows) -> None:
-        self._patiently(lambda: self._sink.upsert(self._layout, rows).result())
