@@ -55,6 +55,7 @@ from segue.pipelines.agent_values import (
     since_epoch,
     text,
 )
+from segue.pipelines.json_paths import at, is_member, put, walk
 from segue.ports import ReadPiece
 
 T = TypeVar("T")
@@ -322,7 +323,7 @@ class AgentCodec:
         except UnfitError as refusal:
             yield b"", b"", ({}, refusal), ""
             return
-        for names, node, fault in _walk(document, self._steps, {}, ""):
+        for names, node, fault in walk(document, self._steps, {}, ""):
             name = "/".join(names.values())
             if fault is not None:
                 yield b"", b"", (names, fault), name
@@ -426,7 +427,7 @@ class AgentCodec:
         if origin is Origin.PART:
             return parts[source.argument]
         if origin is Origin.JSON:
-            return _at(document, source.argument)
+            return at(document, source.argument)
         if origin is Origin.FIELD:
             return (element.fields or {}).get(source.argument.encode())
         if origin is Origin.VALUE:
@@ -468,7 +469,7 @@ class AgentCodec:
         plain = all(one.origin in {Origin.PART, Origin.CONST, Origin.JSON} for one in used)
         members = [one for one in used if one.origin is Origin.JSON]
         opaque = any(column.type is ColumnType.BYTES for column, source in self._columns if source is not None)
-        return plain and bool(members) and not opaque and all(_is_member(one.argument) for one in members)
+        return plain and bool(members) and not opaque and all(is_member(one.argument) for one in members)
 
     def _hash(self, content: bytes) -> bytes:
         return xxhash.xxh3_128_digest(content, self._seed)
@@ -500,7 +501,7 @@ class AgentCodec:
             if source.origin is Origin.PART:
                 parts[source.argument] = _as_text(one, column)
             elif source.origin is Origin.JSON:
-                _put(document, source.argument, one.timestamp() if isinstance(one, datetime) else one)
+                put(document, source.argument, one.timestamp() if isinstance(one, datetime) else one)
             elif source.origin is Origin.FIELD:
                 fields[source.argument.encode()] = self._field_bytes(one, column)
             elif source.origin is Origin.VALUE and mapping.has_fields and mapping.document is None:
@@ -551,85 +552,6 @@ _FEW = 4
 
 _FIRST = bytes(4)
 _WRITTEN = {Origin.PART, Origin.JSON, Origin.FIELD, Origin.VALUE, Origin.SCORE, Origin.CONST}
-
-
-def _walk(
-    node: object, steps: Sequence[str], names: dict[str, str], way: str
-) -> Iterator[tuple[dict[str, str], Any, UnfitError | None]]:
-    """Yield every end of a path: the names on the way to it and what is there, or why the way does not go on."""
-    if not steps:
-        yield names, node, None
-        return
-    step, *left = steps
-    if step == "*":
-        elements = _elements(node)
-        if elements is None:
-            yield names, None, UnfitError(Reason.VALUE_TYPE, f"there is no array at {way or '/'}")
-            return
-        for one in elements:
-            yield from _walk(one, left, names, f"{way}/*")
-        return
-    members = _members(node)
-    if members is None:
-        yield names, None, UnfitError(Reason.VALUE_TYPE, f"there is no object at {way or '/'}")
-    elif step.startswith("{"):
-        for name, one in members.items():
-            yield from _walk(one, left, {**names, step[1:-1]: text(name, 0)}, f"{way}/{name}")
-    elif (name := _unescaped(step)) in members:
-        yield from _walk(members[name], left, names, f"{way}/{name}")
-    else:
-        yield names, None, UnfitError(Reason.VALUE_MISSING, f"there is nothing at {way}/{name}")
-
-
-def _at(node: object, pointer: str) -> object:
-    """Return what a JSON pointer leads to, None where that is nothing."""
-    for step in pointer.split("/")[1:]:
-        name = _unescaped(step)
-        members = _members(node)
-        if members is not None:
-            node = members.get(name)
-        else:
-            elements = _elements(node)
-            node = elements[int(name)] if elements is not None and name.isdigit() and int(name) < len(elements) else None
-        if node is None:
-            return None
-    return node
-
-
-def _members(node: object) -> Mapping[Any, Any] | None:
-    if type(node) is Raw:
-        if bytes(node).lstrip()[:1] != b"{":
-            return None
-        try:
-            found: Mapping[str, Any] = msgspec.json.decode(node, type=dict[str, Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError) as refusal:
-            raise UnfitError(Reason.NOT_DECODABLE, f"no JSON: {refusal}") from refusal
-        return found
-    return node if isinstance(node, dict) else None
-
-
-def _elements(node: object) -> Sequence[Any] | None:
-    if type(node) is Raw:
-        if bytes(node).lstrip()[:1] != b"[":
-            return None
-        found: Sequence[Any] = msgspec.json.decode(node, type=list[Raw])
-        return found
-    return node if isinstance(node, list) else None
-
-
-def _put(document: dict[str, Any], pointer: str, value: object) -> None:
-    *way, last = [_unescaped(step) for step in pointer.split("/")[1:]]
-    for name in way:
-        document = document.setdefault(name, {})
-    document[last] = value
-
-
-def _is_member(pointer: str) -> bool:
-    return pointer.count("/") == 1
-
-
-def _unescaped(step: str) -> str:
-    return step.replace("~1", "/").replace("~0", "~")
 
 
 def _among_equals(value: bytes, seen: Occurrences) -> tuple[str, bytes]:
