@@ -1,37 +1,26 @@
-"""The copy of agent state from Redis to PostgreSQL: scan, read, decode, write, record. Begin reading at `AgentCopy.run`.
-
-The way of a page is one line: source.scan → source.read → codec.decode → sink.write → state.record. One thread reads and
-decodes, another writes and records, with a few batches between them, so memory is bounded whatever the keyspace's size. The
-cursor moves only behind rows that PostgreSQL has acknowledged; whatever is killed is done again from there, and rows that are
-there already make that harmless. Knows ports only: no store, no terminal, no file.
-"""
+"""A copy of agent state from its plan to its record: ranges, pages, what is read and decoded."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
-from typing import Self, TypeVar
+from typing import TypeVar
 
-from segue.delivery import in_parts
 from segue.errors import CursorLost, FatalError, StoreUnavailable, UnsafeResume
-from segue.model import TABLES, AgentKind, AgentRow, Counts, Origin, Quarantined, Range, RedisType
+from segue.model import TABLES, AgentKind, AgentRow, Origin, Range, RedisType
 from segue.patience import Patience
+from segue.phases.agent_copy.delivery import Batch, Delivery, Writer
+from segue.phases.agent_copy.job import COLLECTION, AgentJob, AgentOutcome, AgentPreview, MappingPreview
 from segue.pipelines.agent_sorting import Sorter
 from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.conditions import differences
 from segue.ports import (
-    AgentAdvance,
     AgentCopyState,
     AgentSink,
     AgentSource,
-    KindCounts,
     Progress,
     RangeProgress,
     ReadPiece,
@@ -43,158 +32,12 @@ from segue.ports import (
 
 T = TypeVar("T")
 
-COLLECTION = "agentdb"
-"""The name that copies of agent state are recorded under."""
-
-KEYS_A_PAGE = 2_000
-BATCHES_BETWEEN = 2
-"""Batches that are read and wait to be written."""
-
 _MOST_SCANNED = 100_000
 _ELEMENTS_AT_ONCE = 4_000
 _PREVIEW_KEYS = 1_000_000
 _PREVIEW_READ = 200
 _PASSES = 3
 _REST_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class AgentJob:
-    """What to copy, and how.
-
-    Attributes:
-        codecs: One a mapping, in the order in which they count.
-        described: The mappings as configured, as plain JSON values: what a checkpoint is bound to.
-        ignore: Globs of keys that are somebody else's.
-        rows_per_batch: Rows that are written in one transaction, about.
-        keys_per_page: Keys asked for at once.
-        tool_version: A checkpoint of another version is not continued.
-        skip_history: Leave experiences out.
-        since: Leave out experiences older than that, in microseconds since 1970.
-        patience_seconds: How long a store may fail to answer before the copy stops, resumable.
-    """
-
-    codecs: Sequence[AgentCodec]
-    described: Sequence[Mapping[str, object]]
-    ignore: Sequence[str]
-    rows_per_batch: int
-    tool_version: str
-    keys_per_page: int = KEYS_A_PAGE
-    skip_history: bool = False
-    since: int | None = None
-    patience_seconds: float = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class AgentOutcome:
-    """What a run came to.
-
-    Attributes:
-        complete: Every node is done; false when stopped on request.
-        counts: The account, in rows; what is pending is an estimate by keys.
-        kinds: The counts by kind.
-        unknown: Keys that no mapping takes, by shape.
-        reasons: Quarantined rows by reason.
-        tables: Rows that each table holds now, those of before included; none while the copy is not complete.
-        seconds: This command's time.
-        ops: Keys and pieces that this command read from Redis.
-        notes: What the operator should know.
-        run: The record.
-    """
-
-    complete: bool
-    counts: Counts
-    kinds: Mapping[AgentKind, KindCounts]
-    unknown: Mapping[str, UnknownKeys]
-    reasons: Mapping[str, int]
-    tables: Mapping[AgentKind, int]
-    seconds: float
-    ops: int
-    notes: Sequence[str]
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class MappingPreview:
-    """What one mapping would do.
-
-    Attributes:
-        key: Its pattern.
-        kind: What its keys become.
-        keys: Keys that fit it.
-        rows: Rows of those that were read.
-        read: Keys that were read.
-        reasons: Of their elements, how many would be quarantined, by reason.
-    """
-
-    key: str
-    kind: AgentKind
-    keys: int
-    rows: int
-    read: int
-    reasons: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentPreview:
-    """What a run would do, found without changing anything.
-
-    Attributes:
-        nodes: Where keys are.
-        scanned: Keys that were looked at.
-        complete: Whether these are all.
-        mappings: What each mapping would do.
-        unknown: Keys that no mapping takes, by shape.
-        examples: Some of what would be quarantined.
-        unfit: How existing tables differ from what they must be.
-    """
-
-    nodes: Sequence[RedisNode]
-    scanned: int
-    complete: bool
-    mappings: Sequence[MappingPreview]
-    unknown: Mapping[str, UnknownKeys]
-    examples: Sequence[Quarantined]
-    unfit: Sequence[str]
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Rows on their way, and what is recorded when they have arrived.
-
-    Attributes:
-        range_number: Of which range.
-        page: Which reading of which page; a page that is read again is another one.
-        rows: The rows.
-        quarantined: What cannot go.
-        keys, skipped: By kind, how many keys were read and rows left out.
-        unknown: Keys that no mapping takes.
-        scanned: Keys of the keyspace that are done with it.
-        ends: Whether the page ends with it, so that the cursor may move.
-        cursor: Where the scan goes on then; None at the end of the range.
-    """
-
-    range_number: int
-    page: int
-    rows: list[AgentRow] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    keys: Counter[AgentKind] = field(default_factory=Counter)
-    skipped: Counter[AgentKind] = field(default_factory=Counter)
-    unknown: dict[str, UnknownKeys] = field(default_factory=dict)
-    scanned: int = 0
-    ends: bool = False
-    cursor: str | None = None
-
-    def take_in(self, later: _Batch) -> None:
-        """Add a page that follows."""
-        self.rows += later.rows
-        self.quarantined += later.quarantined
-        self.keys += later.keys
-        self.skipped += later.skipped
-        self.unknown = _together(self.unknown, later.unknown)
-        self.scanned += later.scanned
-        # The number stays the first one's: pieces of that page may have gone ahead, and are counted with it.
-        self.ends, self.cursor = later.ends, later.cursor
 
 
 class _Stopped(Exception):  # no error
@@ -222,7 +65,7 @@ class AgentCopy:
         self._sorter = Sorter(job.codecs, job.ignore)
         self._nodes: list[RedisNode] = []
         self._readings = 0
-        self._held: _Batch | None = None
+        self._held: Batch | None = None
 
     def preview(self) -> AgentPreview:
         """Say what `run` would do: every key is looked at (a million at most), a few of each mapping are read."""
@@ -353,7 +196,7 @@ class AgentCopy:
 
     def _copy_ranges(self, state: AgentCopyState, run: Run, ranges: Sequence[RangeProgress]) -> str | None:
         """Copy what is not done; return why everything must be read again, None where it need not."""
-        writer = _Writer(_Delivery(self._sink, state, run, self._patiently, self._progress).deliver)
+        writer = Writer(Delivery(self._sink, state, run, self._patiently, self._progress).deliver)
         try:
             with writer:
                 for todo in ranges:
@@ -366,7 +209,7 @@ class AgentCopy:
             return "Redis has moved slots, or was restarted, meanwhile"
         return None
 
-    def _copy_range(self, writer: _Writer, node: RedisNode, todo: RangeProgress) -> None:
+    def _copy_range(self, writer: Writer, node: RedisNode, todo: RangeProgress) -> None:
         cursor = None if todo.cursor is None else str(todo.cursor)
         self._held = None
         self._progress.working(0, f"{node.address}, database {node.db}")
@@ -374,7 +217,7 @@ class AgentCopy:
             while not self._stop.is_set():
                 behind = cursor
 
-                def read(behind: str | None = behind) -> _Batch:
+                def read(behind: str | None = behind) -> Batch:
                     return self._page(writer, node, todo.range.number, behind)
 
                 page = self._patiently(read, self._still_there)
@@ -391,17 +234,17 @@ class AgentCopy:
                     return
         self._flush(writer)
 
-    def _flush(self, writer: _Writer) -> None:
+    def _flush(self, writer: Writer) -> None:
         """Send the pages that are held together."""
         held, self._held = self._held, None
         if held is not None:
             writer.put(held)
 
-    def _page(self, writer: _Writer, node: RedisNode, number: int, cursor: str | None) -> _Batch:
+    def _page(self, writer: Writer, node: RedisNode, number: int, cursor: str | None) -> Batch:
         """Read one page of keys. Of a large one, much is sent on the way, behind the pages that are held."""
         found = self._source.scan(node, cursor, self._job.keys_per_page)
         self._readings += 1
-        batch = _Batch(number, self._readings)
+        batch = Batch(number, self._readings)
         # A page may name a key twice.
         for place, names in self._sorter.sort(dict.fromkeys(found.keys), batch.unknown).items():
             codec = self._job.codecs[place]
@@ -415,7 +258,7 @@ class AgentCopy:
                 batch.quarantined += decoded.quarantined
                 if len(batch.rows) + len(batch.quarantined) >= self._job.rows_per_batch:
                     self._flush(writer)
-                    writer.put(_Batch(number, batch.page, batch.rows, batch.quarantined))
+                    writer.put(Batch(number, batch.page, batch.rows, batch.quarantined))
                     batch.rows, batch.quarantined = [], []
         batch.scanned, batch.ends, batch.cursor = len(found.keys), True, found.cursor
         return batch
@@ -440,7 +283,7 @@ class AgentCopy:
         since_ms = self._job.since // 1000 if by_id and self._job.since is not None else None
         return self._source.read(node, names, mapping.type, whole=whole, since_ms=since_ms)
 
-    def _wanted(self, rows: list[AgentRow], batch: _Batch) -> list[AgentRow]:
+    def _wanted(self, rows: list[AgentRow], batch: Batch) -> list[AgentRow]:
         """Leave out experiences that are older than asked for; those without a time stay."""
         since = self._job.since
         if since is None or not rows or rows[0].kind is not AgentKind.EXPERIENCES:
@@ -484,95 +327,5 @@ class AgentCopy:
         )
 
 
-class _Delivery:
-    """Batches into PostgreSQL and the records, in order."""
-
-    def __init__(self, sink: AgentSink, state: AgentCopyState, run: Run, patiently: Patience, progress: Progress) -> None:
-        self._sink = sink
-        self._state = state
-        self._run = run
-        self._patiently = patiently
-        self._progress = progress
-        self._page = -1
-        self._counts: dict[AgentKind, KindCounts] = {}
-
-    def deliver(self, batch: _Batch) -> None:
-        """Write a batch; record it, and move the cursor when its page ends with it."""
-        if batch.page != self._page:
-            self._page, self._counts = batch.page, {}
-        refused: list[Quarantined] = []
-        by_kind: dict[AgentKind, list[AgentRow]] = defaultdict(list)
-        for kind, alike in groupby(batch.rows, itemgetter(0)):
-            by_kind[kind] += alike
-        for kind, rows in by_kind.items():
-            written, guilty = in_parts(rows, lambda part: self._patiently(lambda: self._sink.write(part)))
-            refused += guilty
-            self._add(kind, KindCounts(migrated=len(rows) - len(guilty), written=sum(written)))
-        quarantined = batch.quarantined + refused
-        if batch.ends:
-            for kind in batch.keys.keys() | batch.skipped.keys():
-                self._add(kind, KindCounts(keys=batch.keys[kind], skipped=batch.skipped[kind]))
-            advance = AgentAdvance(batch.cursor, batch.cursor is None, quarantined, self._counts, batch.unknown)
-            self._state.record(self._run, batch.range_number, advance)
-            self._page = -1
-        elif quarantined:
-            self._state.record(self._run, batch.range_number, AgentAdvance(None, False, quarantined, {}, {}))
-        self._progress.batch(0, batch.range_number, len(batch.rows) - len(refused), len(quarantined))
-
-    def _add(self, kind: AgentKind, counts: KindCounts) -> None:
-        self._counts[kind] = self._counts.get(kind, KindCounts()) + counts
-
-
-class _Writer:
-    """A thread that takes batches in order; what fails there is raised here."""
-
-    def __init__(self, deliver: Callable[[_Batch], None]) -> None:
-        self._deliver = deliver
-        self._queue: queue.Queue[_Batch | None] = queue.Queue(BATCHES_BETWEEN)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="segue-agent-writer")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let everything arrive that was put; raise what failed, unless something else is being raised."""
-        with suppress(BaseException):
-            self.put(None)
-        self._thread.join()
-        if self._failure is not None and kind is None:
-            raise self._failure
-
-    def put(self, batch: _Batch | None) -> None:
-        """Hand a batch over; waits while enough of them wait already."""
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            try:
-                self._queue.put(batch, timeout=0.2)
-            except queue.Full:
-                continue
-            return
-
-    def _run(self) -> None:
-        while (batch := self._queue.get()) is not None:
-            try:
-                self._deliver(batch)
-            except BaseException as fault:  # noqa: BLE001  # raised again by whoever hands over the next one
-                self._failure = fault
-                return
-
-
 def _placed(nodes: Sequence[RedisNode]) -> list[list[object]]:
     return [[node.address, node.db, node.run_id, node.slots, node.moving] for node in nodes]
-
-
-def _together(one: dict[str, UnknownKeys], other: dict[str, UnknownKeys]) -> dict[str, UnknownKeys]:
-    return {
-        name: UnknownKeys(
-            (one[name].keys if name in one else 0) + (other[name].keys if name in other else 0),
-            (one.get(name) or other[name]).example,
-        )
-        for name in one.keys() | other.keys()
-    }
