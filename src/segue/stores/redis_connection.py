@@ -222,6 +222,9 @@ class RedisLink:
         return StoreUnavailable(f"{where} does not answer: {told}", hint=hint)
 
 
+_SAVED_SECONDS = 0.1
+
+
 class Pace:
     """Bounds how many keys and pieces are read a second, and counts them.
 
@@ -244,8 +247,8 @@ class Pace:
         now = time.monotonic()
         if due > now:
             time.sleep(due - now)
-        elif now - due > 1.0:
-            # What was left unused is not saved up for a burst.
+        elif now - due > _SAVED_SECONDS:
+            # What was left unused for longer, as before the first one, is not saved up for a burst.
             self._began, self._allowed_from = now, self.spent
 
 
