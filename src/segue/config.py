@@ -427,7 +427,7 @@ class SearchSettings(_Section):
     least_shadow_reads: Annotated[int, Field(ge=1), Unit("searches")] = 200
     """How many shadow reads must have been compared in an epoch before `hybrid`."""
     least_overlap: Share = 0.7
-    """The mean overlap of shadow reads below which something is wrong. Two right answers overlap by about 0.8 to 0.95."""
+    """The mean overlap of shadow reads below which something is wrong. Right answers reach 0.9 to 1."""
     most_failed: Share = 0.05
     """How many of Milvus's answers may fail."""
 

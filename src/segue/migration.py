@@ -207,7 +207,7 @@ def _shadowed(standing: Standing) -> Finding:
     evidence = f"{seen.compared:,} shadow reads were compared in epoch {standing.control.epoch}"
     if seen.compared:
         bound = least_mean(seen.mean_overlap, seen.compared)
-        evidence += f": Milvus found {seen.mean_overlap:.1%} of what Neo4j found (with 95 % confidence at least {bound:.1%})"
+        evidence += f": Milvus found {seen.mean_overlap:.1%} of the nearest known (with 95 % confidence at least {bound:.1%})"
     evidence += f"; {seen.failed:,} of {seen.answers:,} answers of Milvus failed"
     search = f"segue validate --search --collection {standing.collection}"
     if seen.compared < budget.least_reads:

@@ -164,7 +164,7 @@ def test_forward_through_the_gates_and_back(each_line: Workplace) -> None:
     write(place, SHADOWED)
     (gate,) = (gate for gate in shown(place)["next"]["gates"] if gate["name"] == "shadow")
     assert gate["holds"]
-    assert "240 shadow reads were compared in epoch 2: Milvus found 95.0% of what Neo4j found" in gate["evidence"]
+    assert "240 shadow reads were compared in epoch 2: Milvus found 95.0% of the nearest known" in gate["evidence"]
     ended = mode(place, "set", "hybrid")
     assert ended.code == 0, ended.err
     assert shown(place)["next"] is None

@@ -143,7 +143,11 @@ def test_gates_before_milvus_is_read(control: Control, backlog: Backlog, shut: l
     [
         (Observed(), "0 shadow reads were compared in epoch 1; 0 of 0 answers of Milvus failed; 200 are wanted", "shadow_rate"),
         (replace(WELL, compared=199, overlap=199.0), "199 shadow reads were compared", "shadow_rate"),
-        (replace(WELL, overlap=139.9), "Milvus found 70.0% of what Neo4j found", "segue validate --search --collection films"),
+        (
+            replace(WELL, overlap=139.9),
+            "Milvus found 70.0% of the nearest known",
+            "segue validate --search --collection films",
+        ),
         (replace(WELL, failed=51), "51 of 1,000 answers of Milvus failed, more than 5.0%", "segue mode set dual_write"),
     ],
 )
@@ -163,7 +167,7 @@ def test_shadow_reads_are_told_with_their_bound_and_limits_can_be_set() -> None:
     gate = gates_before(HYBRID, at)[-1]
     assert gate.holds
     assert gate.evidence == (
-        "200 shadow reads were compared in epoch 1: Milvus found 90.0% of what Neo4j found (with 95 % confidence at least "
+        "200 shadow reads were compared in epoch 1: Milvus found 90.0% of the nearest known (with 95 % confidence at least "
         "84.0%); 50 of 1,000 answers of Milvus failed"
     )
     for strict in (Budget(least_reads=201), Budget(least_overlap=0.91), Budget(most_failed=0.049)):

@@ -108,7 +108,7 @@ class Scene:
         self.fence_fails = 0
         self.breaker = Breaker(self.clock)
         self.budget = ErrorBudget()
-        self.shadow = ShadowReads(self.serving, self.meter, rate=0, budget=self.budget)
+        self.shadow = ShadowReads(SPEC, self.serving, self.serving, self.meter, rate=0, budget=self.budget)
         self.follower = ModeFollower(self.control, OwnMode(), "me", "here", self.meter)
         self.set(mode)
         self.follower.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,23 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from segue.errors import StoreTimeout
-from segue.model import Budget, Condition, Filter, Hit, Key, Observed, Operator, StorageMode, StoreName
+from segue.model import (
+    Budget,
+    CarriedProperty,
+    Condition,
+    Filter,
+    Hit,
+    Item,
+    Key,
+    KeyType,
+    Metric,
+    Observed,
+    Operator,
+    PropertyType,
+    SourceSpec,
+    StorageMode,
+    StoreName,
+)
 from segue.ports.serving import Vector
 from segue.telemetry.metrics import Metrics
 from segue.traffic.shadow_read import Comparison, ErrorBudget, ShadowReads, compare
@@ -38,11 +55,16 @@ def control(*keys: Key) -> list[Hit]:
     return hits(StoreName.NEO4J, dict.fromkeys(keys, 0.9))
 
 
+SPEC = SourceSpec("i", "L", "id", KeyType.STRING, "v", 2, Metric.COSINE, (CarriedProperty("year", PropertyType.INTEGER),))
+
+
 class Neo4j:
     """A control with one answer, or a fault; it may be held back, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.answer = control("a", "b")
+        self.items: dict[Key, Item] = {}
+        self.looked_up: list[list[Key]] = []
         self.fault: Exception | None = None
         self.asked: list[tuple[list[float], int, Filter, float]] = []
         self.may_answer = threading.Event()
@@ -56,6 +78,14 @@ class Neo4j:
         if self.fault is not None:
             raise self.fault
         return self.answer
+
+    def by_keys(self, keys: Sequence[Key], seconds: float) -> list[Item]:
+        assert seconds == 1.0
+        self.looked_up.append(list(keys))
+        return [self.items[key] for key in keys if key in self.items]
+
+    def by_filter(self, conditions: Filter, seconds: float) -> list[Item]:
+        raise NotImplementedError
 
 
 class Told(Metrics):
@@ -94,7 +124,9 @@ class Place:
         self.shadow = self.reads(rate=1.0)
 
     def reads(self, rate: float, draw: float = 0.5) -> ShadowReads:
-        return ShadowReads(self.neo4j, self.told, rate=rate, budget=self.budget, waiting=2, choose=lambda: draw)
+        return ShadowReads(
+            SPEC, self.neo4j, self.neo4j, self.told, rate=rate, budget=self.budget, waiting=2, choose=lambda: draw
+        )
 
     def offer(self, answer: Sequence[Hit]) -> None:
         self.shadow.offer(VECTOR, 2, CONDITIONS, SHADOW, answer, 1.0, epoch=0)
@@ -126,8 +158,8 @@ def place() -> Iterator[Place]:
     ],
 )
 def test_overlap_is_the_share_of_the_controls_keys(ours: list[Key], theirs: list[Key], overlap: float) -> None:
-    """Order does not count, nor what only the candidate found; the text "1" is not the number 1."""
-    comparison = compare(control(*ours), found(*theirs))
+    """Where only the control's answer is known. Order does not count; the text "1" is not the number 1."""
+    comparison = compare(control(*ours), found(*theirs), {}, 4)
     assert comparison is not None
     assert comparison.overlap == overlap
 
@@ -136,14 +168,34 @@ def test_score_error_is_the_largest_of_the_shared_keys() -> None:
     """Scores of keys that only one side found do not count, whichever side is higher."""
     ours = hits(StoreName.NEO4J, {"a": 0.9, "b": 0.5, "only ours": 1.0})
     theirs = hits(StoreName.MILVUS, {"b": 0.75, "a": 0.8, "only theirs": 0.1})
-    assert compare(ours, theirs) == Comparison(2 / 3, 0.25)
-    assert compare(ours, []) == Comparison(0.0, 0.0)
+    assert compare(ours, theirs, {}, 3) == Comparison(2 / 3, 0.25)
+    assert compare(ours, [], {}, 3) == Comparison(0.0, 0.0)
 
 
-def test_a_control_that_found_nothing_proves_nothing() -> None:
-    """Neither full agreement nor a mismatch."""
-    assert compare([], found("a")) is None
-    assert compare([], []) is None
+@pytest.mark.parametrize(
+    ("theirs", "others", "overlap"),
+    [
+        ({"a": 0.9, "x": 0.85}, {"x": 0.85}, 1.0),  # nearer than what the control found in its place
+        ({"a": 0.9, "x": 0.7}, {"x": 0.7}, 0.5),  # farther
+        ({"a": 0.9, "x": 0.85}, {"x": 0.3}, 0.5),  # nearer only as the candidate has it
+        ({"a": 0.9, "x": 0.85}, {}, 0.5),  # there is no such item, or it does not meet the filter
+        ({"x": 0.99, "y": 0.95}, {"x": 0.99, "y": 0.95}, 1.0),  # the control missed both
+    ],
+)
+def test_what_the_control_missed_is_no_mismatch(theirs: dict[Key, float], others: dict[Key, float], overlap: float) -> None:
+    """Two of "a" and "b" were found by the control; what the candidate found beside it is judged by the control's items."""
+    ours = hits(StoreName.NEO4J, {"a": 0.9, "b": 0.8})
+    comparison = compare(ours, hits(StoreName.MILVUS, theirs), others, 2)
+    assert comparison is not None
+    assert comparison.overlap == overlap
+    assert comparison.score_error == pytest.approx(max([abs(theirs[key] - score) for key, score in others.items()], default=0))
+
+
+def test_where_nothing_is_known_nothing_is_proven() -> None:
+    """Neither full agreement nor a mismatch; an item that only the candidate found is one that should be found."""
+    assert compare([], found("a"), {}, 2) is None
+    assert compare([], [], {}, 2) is None
+    assert compare([], found("a"), {"a": 0.9}, 2) == Comparison(1.0, 0.0)
 
 
 def test_a_search_is_asked_of_neo4j_too_and_compared(place: Place) -> None:
@@ -155,6 +207,24 @@ def test_a_search_is_asked_of_neo4j_too_and_compared(place: Place) -> None:
     assert place.told.answers == [(StoreName.NEO4J, SHADOW)]
     assert place.told.comparisons == [(0.5, 0.0)]
     assert place.budget.burnt() is not None
+
+
+def test_what_milvus_alone_found_is_looked_at_in_neo4j(place: Place) -> None:
+    """By key, with its vector and properties as they are: nearer ones count as found, unless they do not meet the filter."""
+    place.neo4j.answer = hits(StoreName.NEO4J, {"a": 0.9, "b": 0.6})
+    place.neo4j.items = {
+        "x": Item("x", [1.0, 0.1], {"year": 1990}),
+        "old": Item("old", [1.0, 0.0], {"year": 1960}),
+        "bare": Item("bare", [], {"year": 1990}),
+    }
+    place.offer(found("x", "a"))
+    place.wait()
+    place.offer(found("old", "bare", "gone"))
+    place.wait()
+    assert place.neo4j.looked_up == [["x"], ["bare", "gone", "old"]]
+    (first, error), second = place.told.comparisons
+    assert (first, second) == (1.0, (0.0, 0.0))
+    assert error == pytest.approx((1 + 1 / math.sqrt(1.01)) / 2 - 0.9, abs=1e-6)
 
 
 @pytest.mark.parametrize(("rate", "draw", "is_asked"), [(0, 0, False), (0.2, 0.2, False), (0.2, 0.19, True), (1, 0.999, True)])
@@ -283,7 +353,7 @@ def test_the_reason_is_told_in_words() -> None:
     budget = ErrorBudget()
     for _ in range(60):
         budget.compared(0, 0.6)
-    assert budget.burnt() == "Milvus found 60.0% of what Neo4j found in the last 60 shadow reads, less than 70.0%"
+    assert budget.burnt() == "Milvus found 60.0% of the nearest known in the last 60 shadow reads, less than 70.0%"
 
 
 def test_a_budget_begins_anew_with_an_epoch() -> None:

@@ -134,7 +134,8 @@ def _open(
     opened.callback(follower.leave)
 
     nearest = Neo4jNearest(connection, spec, condition, oversample=settings.search.oversample)
-    shadow = ShadowReads(nearest, meter, rate=settings.search.shadow_rate, budget=budget)
+    lookup = Neo4jLookup(connection, spec, condition)
+    shadow = ShadowReads(spec, nearest, lookup, meter, rate=settings.search.shadow_rate, budget=budget)
     opened.callback(shadow.close)
     milvus = _LateMilvus(settings, one, spec)
     opened.callback(milvus.close)
@@ -147,7 +148,6 @@ def _open(
         opened.callback(_RelayThread(settings, one, meter).close)
     key_bytes = bootstrap.lay_out(one)(spec).primary.size
     writes = Neo4jWrites(connection, one.name, spec)
-    lookup = Neo4jLookup(connection, spec, condition)
     return partial(Parts, spec, key_bytes, writes, search, lookup, limits.neo4j_seconds, follower, meter, freshness)
 
 

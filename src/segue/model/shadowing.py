@@ -23,7 +23,7 @@ class Observed:
 
     @property
     def mean_overlap(self) -> float:
-        """The mean share of Neo4j's hits that Milvus found; 1 when nothing was compared."""
+        """The mean share of the nearest items known that Milvus found; 1 when nothing was compared."""
         return self.overlap / self.compared if self.compared else 1.0
 
 
@@ -33,8 +33,8 @@ class Budget:
 
     Attributes:
         least_reads: Shadow reads that must have been compared in an epoch before `hybrid`.
-        least_overlap: The mean overlap of shadow reads below which something is wrong. Two approximate indexes that are both
-            right overlap by about 0.8 to 0.95, and writes between the two answers lower it, so it must stay well below.
+        least_overlap: The mean overlap of shadow reads below which something is wrong. An approximate index that is right
+            finds about 0.9 to 1, and writes between the two answers lower it, so it must stay well below.
         most_failed: The share of answers of Milvus that may fail.
     """
 
@@ -47,5 +47,5 @@ class Budget:
         return seen.failed > self.most_failed * seen.answers
 
     def is_missing(self, seen: Observed) -> bool:
-        """Say whether Milvus finds too little of what Neo4j finds."""
+        """Say whether Milvus finds too little of what is nearest."""
         return seen.overlap < self.least_overlap * seen.compared

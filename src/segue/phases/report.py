@@ -249,7 +249,7 @@ def _searches(seen: Seen, events: Sequence[Event], overlap: Histogram) -> list[P
         return [checked, Proof(what, gate.holds or None, gate.evidence)]
     if not overlap.count:
         return [checked, Proof(what, None, "no shadow read is counted by whoever was asked")]
-    share = f"Milvus found {overlap.mean or 0:.2%} of what Neo4j found"
+    share = f"Milvus found {overlap.mean or 0:.2%} of the nearest known"
     return [checked, Proof(what, True, f"of {round(overlap.count):,} searches asked of both, {share}")]
 
 

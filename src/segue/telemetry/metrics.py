@@ -167,12 +167,12 @@ class Declared:
 
         self.shadow_overlap = self._histogram(
             "segue_shadow_overlap",
-            "Share (0 to 1) of the keys found by Neo4j that Milvus found too, per shadow read.",
+            "Share (0 to 1) of the nearest items known to either that Milvus found, per shadow read.",
             OVERLAPS,
         )
         self.shadow_score_error = self._histogram(
             "segue_shadow_score_error",
-            "Largest difference of scores (Neo4j's scale, 0 to 1) of keys both found, per shadow read.",
+            "Largest difference of a hit's score from Neo4j's (its scale, 0 to 1), per shadow read.",
             SCORE_ERRORS,
         )
         self.shadow_skipped = self._counter(

@@ -1,7 +1,8 @@
 """Shadow reads: a sample of searches that Milvus answered is asked of Neo4j too, and compared, while no user waits.
 
-Neo4j is the control, Milvus the candidate; the user has the candidate's answer already. Whether the differences are too many is
-the error budget's word; what follows from it is the caller's. Knows ports only.
+Neo4j is the control, Milvus the candidate; the user has the candidate's answer already. The control's index is approximate
+too, so an answer is held against the nearest that either found, by the control's items as they are. Whether the differences
+are too many is the error budget's word; what follows from it is the caller's. Knows ports only.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segue.model import Budget, Filter, Hit, Observed, StorageMode, StoreName
-from segue.ports.serving import Meter, Nearest, Vector
+import numpy as np
+
+from segue.model import Budget, Filter, Hit, Key, Observed, SourceSpec, StorageMode, StoreName
+from segue.pipelines.filters import matches
+from segue.pipelines.recall import judged
+from segue.pipelines.scores import exact_scores
+from segue.ports.serving import Lookup, Meter, Nearest, Vector
 
 OPERATION = "shadow_read"
 """What a failure of the control counts as."""
@@ -22,28 +28,37 @@ OPERATION = "shadow_read"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far two answers to one search agree.
+    """How good the candidate's answer is, as far as the control can tell.
 
     Attributes:
-        overlap: The share of the control's keys that the candidate found too, 0 to 1.
-        score_error: The largest difference of the scores of a key both found; 0 when there is none.
+        overlap: The share of the nearest known that the candidate found, 0 to 1.
+        score_error: The largest difference of a key's score from the control's; 0 when there is none.
     """
 
     overlap: float
     score_error: float
 
 
-def compare(control: Sequence[Hit], candidate: Sequence[Hit]) -> Comparison | None:
-    """Compare two answers; None when the control found nothing, which says nothing about the candidate.
+def compare(control: Sequence[Hit], candidate: Sequence[Hit], others: Mapping[Key, float], k: int) -> Comparison | None:
+    """Hold the candidate's answer against the k nearest of all that either found, by the control's scores.
 
-    Order does not count. When the control found fewer than were asked for, its share is of those it found: its index is
-    approximate too, so what only the candidate found is no mismatch.
+    The control's index is approximate too: what it missed and the candidate found is no mismatch, if it is as near as the
+    candidate says. Order does not count.
+
+    Args:
+        control: The control's answer.
+        candidate: The candidate's.
+        others: The control's own scores of what only the candidate found, as far as there are such items.
+        k: How many were asked for.
+
+    Returns:
+        The comparison; None when there is nothing that should have been found.
     """
-    if not control:
+    known = {hit.key: hit.score for hit in control} | dict(others)
+    if not known:
         return None
-    scores = {hit.key: hit.score for hit in candidate}
-    errors = [abs(hit.score - scores[hit.key]) for hit in control if hit.key in scores]
-    return Comparison(len(errors) / len(control), max(errors, default=0.0))
+    answer = judged(candidate, known, (), k)
+    return Comparison(answer.right / answer.wanted, answer.score_error)
 
 
 class ErrorBudget:
@@ -104,7 +119,7 @@ class ErrorBudget:
             failed = f"{lately.failed} of the last {lately.answers} answers of Milvus failed"
             return f"{failed}, more than {budget.most_failed:.1%}"
         if lately.compared >= self._least and budget.is_missing(lately):
-            found = f"Milvus found {lately.mean_overlap:.1%} of what Neo4j found in the last {lately.compared} shadow reads"
+            found = f"Milvus found {lately.mean_overlap:.1%} of the nearest known in the last {lately.compared} shadow reads"
             return f"{found}, less than {budget.least_overlap:.1%}"
         return None
 
@@ -126,7 +141,9 @@ class ShadowReads:
     An item written between the two answers counts as a mismatch; the thread is never far behind, since few may wait.
 
     Args:
+        spec: What an item is.
         nearest: The control.
+        lookup: The control's items by their keys: what only the candidate found is looked at there.
         meter: Who is told.
         rate: The share of searches to compare, 0 to 1.
         budget: Who is told of each overlap.
@@ -136,7 +153,9 @@ class ShadowReads:
 
     def __init__(
         self,
+        spec: SourceSpec,
         nearest: Nearest,
+        lookup: Lookup,
         meter: Meter,
         *,
         rate: float,
@@ -144,7 +163,9 @@ class ShadowReads:
         waiting: int = 32,
         choose: Callable[[], float] = random.random,
     ) -> None:
+        self._spec = spec
         self._nearest = nearest
+        self._lookup = lookup
         self._meter = meter
         self._rate = rate
         self._budget = budget
@@ -213,11 +234,28 @@ class ShadowReads:
         began = time.monotonic()
         try:
             control = self._nearest.nearest(question.vector, question.k, question.conditions, question.seconds)
+            seconds = time.monotonic() - began
+            others = self._others(question, {hit.key for hit in question.hits} - {hit.key for hit in control})
         except Exception as fault:  # noqa: BLE001  # the user has an answer, and the thread must outlive whatever this was
             self._meter.failed(StoreName.NEO4J, OPERATION, type(fault).__name__)
             return
-        self._meter.asked(StoreName.NEO4J, question.mode, time.monotonic() - began)
-        comparison = compare(control, question.hits)
+        self._meter.asked(StoreName.NEO4J, question.mode, seconds)
+        comparison = compare(control, question.hits, others, question.k)
         if comparison is not None:
             self._meter.compared(comparison.overlap, comparison.score_error)
             self._budget.compared(question.epoch, comparison.overlap)
+
+    def _others(self, question: _Question, keys: set[Key]) -> dict[Key, float]:
+        """Return the control's scores of what the candidate alone found, where such an item is there and meets the filter."""
+        if not keys:
+            return {}
+        items = [
+            item
+            for item in self._lookup.by_keys(sorted(keys, key=str), question.seconds)
+            if len(item.vector) == self._spec.dimension
+            and matches(question.conditions, {self._spec.key: item.key, **item.properties})
+        ]
+        if not items:
+            return {}
+        scores = exact_scores(self._spec.metric, question.vector, np.array([item.vector for item in items], np.float32))
+        return dict(zip((item.key for item in items), scores.tolist(), strict=True))
