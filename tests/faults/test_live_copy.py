@@ -18,7 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from acceptance.shop import Shop, total
-from acceptance.workplace import eventually, workplace
+from acceptance.workplace import LONG, eventually, workplace
 from faults.havoc import Havoc, OwnMilvus, kill
 from faults.proxy import proxied
 from faults.users import Users
@@ -47,7 +47,7 @@ def own_milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnMilvus]:
     milvus.remove()
 
 
-@pytest.mark.timeout(540 + 6 * SECONDS)
+@pytest.mark.timeout(900 + 6 * SECONDS)
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_nothing_is_lost_and_no_user_notices(
     endpoints: Mapping[str, Endpoint], own_milvus: OwnMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
@@ -75,7 +75,7 @@ def test_nothing_is_lost_and_no_user_notices(
             _copy(shop, through, havoc, choose)
             for mode in ("shadow_milvus", "hybrid"):
                 havoc.calm()
-                shop.reach(mode)
+                shop.reach(mode, 2 * LONG)
                 eventually(lambda mode=mode: all(store.mode.value == mode for store in stores))  # type: ignore[misc]
                 havoc.rage()
                 _wait(users, SECONDS)
