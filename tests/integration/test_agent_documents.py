@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from acceptance.agent_place import AgentPlace, agent_place
+from acceptance.agent_room import eventually
 from acceptance.redis_servers import PASSWORD, plain, redisjson, servers
-from acceptance.workplace import eventually
 from segue.sandbox import Endpoint
 
 MAPPING = """

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acceptance.agent_place import AgentPlace, agent_place
+from acceptance.agent_room import eventually
 from acceptance.agent_state import MAPPINGS, assert_equal, fill
-from acceptance.workplace import LONG
 from segue.sandbox import Endpoint
 
 FLAGS = "notify-keyspace-events"
@@ -28,14 +27,6 @@ def place(agent_endpoints: Mapping[str, Endpoint], tmp_path: Path) -> Iterator[A
         before: dict[Any, Any] = found.redis.config_get(FLAGS)  # type: ignore[assignment]
         yield found
         found.redis.config_set(FLAGS, next(iter(before.values())))
-
-
-def eventually(holds: Callable[[], bool], seconds: float = LONG) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.1)
 
 
 def subscribed(place: AgentPlace) -> list[Any]:
