@@ -38,6 +38,9 @@ CLIENT_PORT = 10001
 
 CONNECT_SECONDS = 10.0
 
+BEGINNINGS = 3
+"""How often a cluster of this machine is begun: once in many starts its first process said nothing for all of Ray's 30 s."""
+
 _WAKE_SECONDS = 0.5
 
 OpenCopier = Callable[[Records, threading.Event], AbstractContextManager[Copier]]
@@ -61,7 +64,13 @@ def connected(address: str, workers: int) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         _require_listener(address)
-        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
+        for remaining in reversed(range(BEGINNINGS if address == LOCAL else 1)):
+            try:
+                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
+                break
+            except (OSError, RuntimeError):
+                if not remaining:
+                    raise
     except (OSError, RuntimeError, ValueError) as fault:
         message = f"there is no Ray cluster at {address!r}: {str(fault).splitlines()[0]}"
         hint = "--ray auto on a machine of the cluster, --ray ray://HOST:10001 elsewhere, --ray local for this machine alone."
