@@ -1,4 +1,4 @@
-"""A folder in which a test drives Segue as its users do: a process of its own, a configuration file, real servers.
+"""A folder in which a test drives Segue as its users do: a process for every command, a configuration file, real servers.
 
 Owns the label, the collection and the files it works with, and removes what it made in both stores. Reads the stores with
 their plain drivers only, so that nothing of the product vouches for itself.
@@ -25,6 +25,7 @@ from typing import Any
 from neo4j import Driver, GraphDatabase
 from pymilvus import MilvusClient
 
+from acceptance.warm import Warm
 from segue.sandbox import Endpoint
 
 STATE = "segue-state.db"
@@ -85,15 +86,7 @@ class Started:
     ) -> None:
         self._out, self._err = (folder / f".{uuid.uuid4().hex}.{name}" for name in ("out", "err"))
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                (*COMMAND, *arguments),
-                cwd=folder,
-                # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to tell.
-                env={**environment, "PYTHONFAULTHANDLER": "1"},
-                stdin=stdin,
-                stdout=out,
-                stderr=err,
-            )
+            self.process = Warm(arguments, folder, environment, (stdin, out.fileno(), err.fileno()))
 
     @property
     def said(self) -> str:
