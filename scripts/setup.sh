@@ -42,6 +42,5 @@ if ! is_new_enough .venv/bin/python; then
 fi
 
 echo "setup: installing Segue and its tools into .venv" >&2
-.venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint constraints.txt --editable '.[fast,lite,k8s,agentdb,langchain,llama-index,ray]' --group dev
+    --constraint constraints.txt --editable '.[fast,lite,k8s,agentdb,langchain,llama-index,ray,dev]'

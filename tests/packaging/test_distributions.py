@@ -96,7 +96,7 @@ def test_it_runs_where_nothing_else_is(version: str, built: tuple[Path, Path], t
             assert told["kinds"] == ["ConfigError", "ImportError"], told
             assert f"segue[{extra}]" in told["message"], told
             assert told["hint"] == f"pip install 'segue[{extra}]'", told
-    assert set(seen["refusals"]) == set(PROJECT["optional-dependencies"]) - {"fast"}
+    assert set(seen["refusals"]) == set(PROJECT["optional-dependencies"]) - {"fast", "dev"}
     for told in seen["verbs"]:
         assert told["code"] == 2, told
         assert "pip install 'segue[agentdb]'" in told["said"], told
