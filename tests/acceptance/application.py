@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 import segue
 from acceptance.shop import Shop, vector
-from segue.telemetry.metrics import serve
+from segue.telemetry.exposition import serve
 
 READ_SECONDS, WRITE_SECONDS = 0.01, 0.1
 

@@ -18,7 +18,7 @@ from deploy.scraped_run import ScrapedRun
 from segue import sandbox
 from segue.sandbox import Endpoint
 from segue.sandbox.processes import free_ports
-from segue.telemetry.metrics import serve
+from segue.telemetry.exposition import serve
 
 ROOT = Path(__file__).parents[2]
 

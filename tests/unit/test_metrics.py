@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from segue.errors import ConfigError
 from segue.model import AgentControl, AgentMode, AgentStoreName, Control, Depth, Instance, StorageMode, StoreName, Validated
 from segue.ports import AgentMeter, Backlog, Meter
+from segue.telemetry.exposition import serve
 from segue.telemetry.health import Health
-from segue.telemetry.metrics import AgentMetrics, Declared, Metrics, serve
+from segue.telemetry.metrics import AgentMetrics, Declared, Metrics
 
 NEO4J, MILVUS = StoreName.NEO4J, StoreName.MILVUS
 HYBRID, SHADOW = StorageMode.HYBRID, StorageMode.SHADOW_MILVUS

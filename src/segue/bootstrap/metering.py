@@ -13,8 +13,8 @@ from segue.ports import Meter, NoMeter
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from segue.telemetry.exposition import Served
     from segue.telemetry.health import Health
-    from segue.telemetry.metrics import Served
 
 LAST_SCRAPE_SECONDS = 60.0
 """How long a copy's last figures are shown at most: as long as the slowest usual scrape interval."""
@@ -59,7 +59,7 @@ def metered(port: int | None, health: Health | None = None) -> Iterator[Meters]:
         return
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from segue.telemetry.metrics import serve  # noqa: PLC0415
+    from segue.telemetry.exposition import serve  # noqa: PLC0415
 
     registry = CollectorRegistry()
     served = serve(port, registry, health=health)

@@ -6,19 +6,15 @@ nothing of who measures. No label holds a key or anything else without a small b
 
 from __future__ import annotations
 
-import errno
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
-from wsgiref.simple_server import WSGIServer
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import psutil
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
@@ -36,7 +32,6 @@ from segue.model import (
     Validated,
 )
 from segue.ports import Backlog
-from segue.telemetry.health import Health
 
 LATENCY_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000)
 """One set of bounds for whoever answers, or their quantiles could not be compared."""
@@ -46,10 +41,6 @@ OVERLAPS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 SCORE_ERRORS = (1e-6, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 1)
 
 MODES_IN_WORDS = ", ".join(f"{mode.rank} {mode}" for mode in StorageMode)
-
-POLL_SECONDS = 0.1
-
-EVERY_INTERFACE = "0.0.0.0"  # noqa: S104  # Prometheus scrapes from another machine, and a metric holds no secret
 
 _M = TypeVar("_M", bound=MetricWrapperBase)
 
@@ -480,72 +471,3 @@ class AgentMetrics:
 
 
 _AGENTS = "agentdb"
-
-
-class Served:
-    """A registry served over HTTP, by threads that do not keep the process alive."""
-
-    def __init__(self, server: WSGIServer, thread: threading.Thread, metrics: WSGIApplication, health: Health) -> None:
-        self._server = server
-        self._thread = thread
-        self._health = health
-        self._scraped = 0.0
-        self._metrics = metrics
-        server.set_app(self._answer)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self._server.server_port
-
-    def await_scrape(self, seconds: float, stop: threading.Event) -> bool:
-        """Wait until the metrics as they are now were scraped, for so long at most; say whether they were."""
-        now = time.monotonic()
-        while self._scraped < now and time.monotonic() < now + seconds and not stop.wait(POLL_SECONDS):
-            pass
-        return self._scraped >= now
-
-    def close(self) -> None:
-        """Stop listening; the port is free afterwards."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if (question := PROBES.get(environ["PATH_INFO"])) is None:
-            began = time.monotonic()
-            body = self._metrics(environ, start_response)
-            self._scraped = max(self._scraped, began)
-            return body
-        missing = question(self._health)
-        start_response("503 Service Unavailable" if missing else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-        return [("\n".join(missing or ["ok"]) + "\n").encode()]
-
-
-PROBES: Mapping[str, Callable[[Health], Sequence[str]]] = {"/healthz": Health.stuck, "/readyz": Health.not_ready}
-
-
-def serve(
-    port: int | None, registry: CollectorRegistry, address: str = EVERY_INTERFACE, health: Health | None = None
-) -> Served:
-    """Serve a registry at `/metrics`, in plain HTTP without a password, as exporters do; beside it `/healthz` and `/readyz`.
-
-    Args:
-        port: None takes any free one.
-        registry: What is served.
-        address: Where to listen.
-        health: What the probes ask; without it they find everything well while the process runs.
-
-    Raises:
-        ConfigError: Nothing can listen there; the port may be taken.
-    """
-    try:
-        server, thread = start_http_server(port or 0, addr=address, registry=registry)
-    except OSError as fault:
-        message = f"metrics cannot be served at {address}:{port or 'any port'}: {fault.strerror}"
-        hint = "Choose an address of this machine and a port that this user may open."
-        if fault.errno == errno.EADDRINUSE:
-            message = f"metrics cannot be served at {address}:{port}: the port is taken"
-            hint = "Choose another port, or stop whoever listens there (perhaps an older run of the same command)."
-        raise ConfigError(message, hint=hint) from fault
-    return Served(server, thread, make_wsgi_app(registry), health or Health(()))
