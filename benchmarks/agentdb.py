@@ -31,7 +31,8 @@ from segue.bootstrap.agent_state import agent_codecs, agent_tables, few_collecti
 from segue.config import Settings, load
 from segue.model import RedisType
 from segue.phases.agent_copy import AgentCopy, AgentJob
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
+from segue.pipelines.agent_codec import AgentCodec, Decoded, in_groups
+from segue.pipelines.agent_elements import Occurrences
 from segue.sandbox import Endpoint
 from segue.state.sqlite_agent_copies import SqliteAgentCopies
 from segue.stores.postgres_store import AgentTables

@@ -27,7 +27,8 @@ from segue.model import (
     RedisType,
     RowsOf,
 )
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_codec import AgentCodec, Decoded
+from segue.pipelines.agent_elements import Occurrences
 from segue.ports import ReadPiece
 
 NOW = 1_795_557_855_699_772

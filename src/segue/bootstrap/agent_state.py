@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from segue.phases.agent_copy import AgentCopy, AgentOutcome, AgentPreview
     from segue.phases.agent_discover import KeyspaceFound
     from segue.phases.agent_reconcile import AgentReconcile
-    from segue.pipelines.agent_state import AgentCodec
+    from segue.pipelines.agent_codec import AgentCodec
     from segue.stores.postgres_store import AgentTables, Postgres
     from segue.stores.redis_connection import RedisAddress
     from segue.stores.redis_store import RedisSource
@@ -73,7 +73,7 @@ def agent_mappings(settings: Settings) -> list[AgentMapping]:
 def agent_codecs(settings: Settings) -> list[AgentCodec]:
     """Return a codec for each mapping, in the order in which they count."""
     require_extra()
-    from segue.pipelines.agent_state import AgentCodec  # noqa: PLC0415
+    from segue.pipelines.agent_codec import AgentCodec  # noqa: PLC0415
 
     return [AgentCodec(mapping) for mapping in agent_mappings(settings)]
 

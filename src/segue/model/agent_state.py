@@ -289,12 +289,6 @@ class AgentMapping:
         return self.type is RedisType.STREAM or (self.type is RedisType.HASH and self.rows is RowsOf.KEY)
 
     @property
-    def is_history(self) -> bool:
-        """Whether an element, once written, never changes: of a list, a stream or a set, or of an array within a value."""
-        walks = self.each is not None and "*" in self.each.split("/")
-        return walks or self.type in {RedisType.LIST, RedisType.STREAM, RedisType.SET}
-
-    @property
     def parts(self) -> frozenset[str]:
         """The names of everything that is a part of the key, of a member, or of the path."""
         names = {*part_names(self.key), *(part_names(self.member) if self.member else ())}

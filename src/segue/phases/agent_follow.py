@@ -17,8 +17,9 @@ from typing import Protocol
 from segue.delivery import in_parts
 from segue.errors import RetryableError
 from segue.model import Quarantined, RedisType
+from segue.pipelines.agent_codec import AgentCodec, Decoded, in_groups
+from segue.pipelines.agent_elements import Occurrences
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
 from segue.ports import AgentSink, AgentSource, KeyNotices, RedisNode
 
 MOST_TOLD = 100_000

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from segue.delivery import in_parts
 from segue.model import AgentKind, AgentRow, RedisType
+from segue.pipelines.agent_codec import AgentCodec, Decoded, in_groups
+from segue.pipelines.agent_elements import Occurrences
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.confidence import most_differing
 from segue.ports import AgentComparer, AgentDifference, AgentSource, RedisNode, UnknownKeys, UnseenRow
 

@@ -7,8 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from segue.pipelines.agent_codec import AgentCodec
 from segue.pipelines.agent_keys import shape
-from segue.pipelines.agent_state import AgentCodec
 from segue.ports import UnknownKeys
 
 MOST_SHAPES = 200

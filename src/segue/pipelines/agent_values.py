@@ -163,6 +163,15 @@ def decoded_msgpack(value: bytes) -> object:
         raise undecodable(value, f"no MessagePack: {_short(refusal)}") from refusal
 
 
+def decoded(value: bytes, encoding: Encoding) -> object:
+    """Return a document, its members as slices of text or as objects.
+
+    Raises:
+        UnfitError: It is none.
+    """
+    return decoded_msgpack(value) if encoding is Encoding.MSGPACK else decoded_json(value)
+
+
 def undecodable(value: bytes, detail: str) -> UnfitError:
     """Return why bytes cannot be read, with what they look like."""
     if looks_pickled(value) or _is_old_pickle(value):

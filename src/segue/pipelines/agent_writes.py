@@ -10,7 +10,8 @@ import msgspec
 
 from segue.errors import DataError, InvalidInput
 from segue.model import AgentMapping, AgentRecord, AgentRow, Origin, RedisType, RedisWrite
-from segue.pipelines.agent_state import AgentCodec, Decoded, Occurrences
+from segue.pipelines.agent_codec import AgentCodec, Decoded
+from segue.pipelines.agent_elements import Occurrences
 from segue.pipelines.agent_values import UnfitError, text
 from segue.ports import AgentWrite, Noted, ReadPiece
 

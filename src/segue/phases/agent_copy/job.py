@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.model import AgentKind, Counts, Quarantined
-from segue.pipelines.agent_state import AgentCodec
+from segue.pipelines.agent_codec import AgentCodec
 from segue.ports import KindCounts, RedisNode, Run, UnknownKeys
 
 COLLECTION = "agentdb"

@@ -14,8 +14,9 @@ from segue.model import TABLES, AgentKind, AgentRow, Origin, Range, RedisType
 from segue.patience import Patience
 from segue.phases.agent_copy.delivery import Batch, Delivery, Writer
 from segue.phases.agent_copy.job import COLLECTION, AgentJob, AgentOutcome, AgentPreview, MappingPreview
+from segue.pipelines.agent_codec import AgentCodec, Decoded, in_groups
+from segue.pipelines.agent_elements import AGENT_CODEC_VERSION, Occurrences
 from segue.pipelines.agent_sorting import Sorter
-from segue.pipelines.agent_state import AGENT_CODEC_VERSION, AgentCodec, Decoded, Occurrences, in_groups
 from segue.pipelines.conditions import differences
 from segue.ports import (
     AgentCopyState,
