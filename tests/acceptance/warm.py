@@ -114,9 +114,10 @@ class _Forker:
         self._lock = threading.Lock()
         self._asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._asking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST)
-        # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to tell. gRPC reads how much it
-        # may say as it is imported, and a command has told it before that.
-        environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "GRPC_VERBOSITY": "NONE"}
+        # On SIGABRT each thread's stack goes to stderr: what a test that waits in vain has to tell. What gRPC reads as it is
+        # imported, a command has set before that.
+        grpc = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        environment = {**os.environ, **grpc, "PYTHONFAULTHANDLER": "1"}
         with theirs:
             # Without -P what lies beside this file could be imported in the place of a library.
             command = (sys.executable, "-P", __file__, str(theirs.fileno()))

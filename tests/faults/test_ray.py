@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -17,21 +15,6 @@ COMMAND = ("migrate-embeddings", "--format", "json")
 ON_RAY = (*COMMAND, "--ray", "local")
 SMALL = {"SEGUE_BATCH_SIZE": "10", "SEGUE_WORKERS": "2"}
 """Batches so small that the copy lasts for seconds."""
-BEGINS_LATE = """
-import os, ray
-from segue.engines.ray_copier import LOCAL, connected
-
-begin, began = ray.init, []
-def late(*arguments, **options):
-    began.append(arguments)
-    os.environ["RAY_gcs_server_port_wait_time_s"] = "60" if len(began) > 1 else "0"
-    begin(*arguments, **options)
-ray.init = late
-with connected(LOCAL, workers=1):
-    said = ray.get(ray.remote(num_cpus=1)(lambda: "copies").remote())
-print(len(began), said)
-"""
-"""A program whose first cluster is given no time at all to begin, and the next enough."""
 
 
 def test_a_copy_on_a_cluster_is_stopped_loses_a_worker_and_ends_equal(
@@ -73,12 +56,6 @@ def test_a_cluster_that_is_not_there_is_said_so(newest_neo4j: Endpoint, milvus_e
         assert "error: there is no Ray cluster at 'ray://127.0.0.1:1'" in ended.err
         assert "Traceback" not in ended.err
         assert _migrated(place) == 0
-
-
-def test_a_cluster_of_this_machine_that_does_not_begin_is_begun_again() -> None:
-    """Ray's first process was seen to say nothing for as long as Ray waits: no reason to end a copy that could go on."""
-    ended = subprocess.run([sys.executable, "-c", BEGINS_LATE], check=False, capture_output=True, text=True, timeout=300)
-    assert (ended.returncode, ended.stdout) == (0, "2 copies\n"), ended.stderr
 
 
 def _in_the_copy(place: Workplace) -> Started:

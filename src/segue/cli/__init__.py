@@ -5,6 +5,7 @@ A `SegueError` becomes one plain message on stderr and the exit code of its clas
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -57,6 +58,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Where gRPC runs, its handlers abort one of a hundred processes that are forked to become another program (grpcio 1.85), as
+    # Ray starts its own. Nothing here uses gRPC in a fork.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         app()
     except SegueError as fault:

@@ -38,9 +38,6 @@ CLIENT_PORT = 10001
 
 CONNECT_SECONDS = 10.0
 
-BEGINNINGS = 3
-"""How often a cluster of this machine is begun: once in many starts its first process said nothing for all of Ray's 30 s."""
-
 _WAKE_SECONDS = 0.5
 
 OpenCopier = Callable[[Records, threading.Event], AbstractContextManager[Copier]]
@@ -64,14 +61,8 @@ def connected(address: str, workers: int) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         _require_listener(address)
-        for remaining in reversed(range(BEGINNINGS if address == LOCAL else 1)):
-            try:
-                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
-                break
-            except (OSError, RuntimeError):
-                if not remaining:
-                    raise
-    except (OSError, RuntimeError, ValueError) as fault:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **here)
+    except Exception as fault:  # Ray raises it bare where a process that it started says nothing
         message = f"there is no Ray cluster at {address!r}: {str(fault).splitlines()[0]}"
         hint = "--ray auto on a machine of the cluster, --ray ray://HOST:10001 elsewhere, --ray local for this machine alone."
         raise ConfigError(message, hint=hint) from fault
