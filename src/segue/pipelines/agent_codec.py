@@ -31,11 +31,7 @@ from segue.pipelines.agent_encoding import RecordEncoder
 from segue.pipelines.agent_keys import KeyPattern
 from segue.pipelines.agent_quick import QuickDocument, QuickFields, Values, columns_of
 from segue.pipelines.agent_rows import CarefulRows
-from segue.pipelines.agent_values import (
-    UnfitError,
-    json_value,
-    moment,
-)
+from segue.pipelines.agent_values import UnfitError, json_value, moment
 from segue.pipelines.json_paths import is_member
 from segue.ports import ReadPiece
 
@@ -67,8 +63,8 @@ class AgentCodec:
         self.member = KeyPattern(mapping.member) if mapping.member else None
         self._columns = [(column, mapping.columns.get(column.name)) for column in mapping.table.columns]
         self._elements = Elements(mapping)
-        self._careful = CarefulRows(mapping)
-        self._encoder = RecordEncoder(mapping)
+        self._careful = CarefulRows(mapping, self._columns, self.member)
+        self._encoder = RecordEncoder(mapping, self._columns, self.pattern, self.member)
         fits = not mapping.each and mapping.document is None and QuickFields.fits(self._columns, mapping.encoding)
         is_hash = mapping.type in {RedisType.HASH, RedisType.STREAM}
         self._quick: QuickDocument | QuickFields | None = None

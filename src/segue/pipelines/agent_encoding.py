@@ -11,6 +11,7 @@ import msgspec
 from segue.errors import InvalidInput
 from segue.model import AgentColumn, AgentMapping, AgentRecord, ColumnType, Encoding, Origin, Reason, RedisWrite
 from segue.pipelines.agent_keys import KeyPattern
+from segue.pipelines.agent_quick import Columns
 from segue.pipelines.agent_values import UnfitError, json_text, number, text
 from segue.pipelines.json_paths import put
 
@@ -22,13 +23,15 @@ class RecordEncoder:
 
     Args:
         mapping: What becomes what.
+        columns: The table's, each with where it comes from.
+        key, member: What the mapping's keys look like, and its members where they are taken apart.
     """
 
-    def __init__(self, mapping: AgentMapping) -> None:
+    def __init__(self, mapping: AgentMapping, columns: Columns, key: KeyPattern, member: KeyPattern | None) -> None:
         self._mapping = mapping
-        self._pattern = KeyPattern(mapping.key)
-        self._member = KeyPattern(mapping.member) if mapping.member else None
-        self._columns = [(column, mapping.columns.get(column.name)) for column in mapping.table.columns]
+        self._columns = columns
+        self._pattern = key
+        self._member = member
 
     def encode(self, record: AgentRecord) -> RedisWrite:
         """Return what a record is in Redis under this mapping. Decoding it again gives the same record.

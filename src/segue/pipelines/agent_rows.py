@@ -11,7 +11,7 @@ from typing import Any
 from segue.model import AgentMapping, ColumnSource, Encoding, Origin, Reason, RedisType
 from segue.pipelines.agent_elements import Element
 from segue.pipelines.agent_keys import KeyPattern
-from segue.pipelines.agent_quick import Values
+from segue.pipelines.agent_quick import Columns, Values
 from segue.pipelines.agent_values import UnfitError, column_value, decoded, looks_pickled, number
 from segue.pipelines.json_paths import at
 
@@ -20,13 +20,15 @@ class CarefulRows:
     """The rows of one mapping. Stateless; usable from several threads.
 
     Args:
-        mapping: Says where each column comes from.
+        mapping: What becomes what.
+        columns: The table's, each with where it comes from.
+        member: What the mapping's members look like, None where they are not taken apart.
     """
 
-    def __init__(self, mapping: AgentMapping) -> None:
+    def __init__(self, mapping: AgentMapping, columns: Columns, member: KeyPattern | None) -> None:
         self._mapping = mapping
-        self._member = KeyPattern(mapping.member) if mapping.member else None
-        self._columns = [(column, mapping.columns.get(column.name)) for column in mapping.table.columns]
+        self._columns = columns
+        self._member = member
 
     def values(  # noqa: PLR0911  # one return a type
         self, parts: Mapping[str, str], element: Any
