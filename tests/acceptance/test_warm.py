@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def test_a_signal_ends_a_forked_command_and_its_code_says_so(tmp_path: Path) -> 
     with pytest.raises(subprocess.TimeoutExpired):
         stuck.wait(0.2)
     assert stuck.poll() is None
-    stuck.kill()
-    assert stuck.wait() == stuck.wait() == stuck.poll() == -signal.SIGKILL
+    threading.Timer(0.2, stuck.kill).start()
+    assert stuck.wait(60.0) == stuck.wait() == stuck.poll() == -signal.SIGKILL
     stuck.kill()
     os.close(reading)
     os.close(writing)

@@ -76,15 +76,20 @@ class Warm:
         Raises:
             subprocess.TimeoutExpired: It still runs.
         """
-        with self._lock:
+        # Who waits in one thread must not keep another from looking, or from sending a signal.
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+        try:
             if self.returncode is None:
                 self._replies.settimeout(timeout)
-                try:
-                    self.returncode = self._reply()
-                except (BlockingIOError, TimeoutError):
-                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0) from None
+                self.returncode = self._reply()
                 self._replies.close()
+        except (BlockingIOError, TimeoutError):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0) from None
+        else:
             return self.returncode
+        finally:
+            self._lock.release()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal; nothing happens when it has ended."""
