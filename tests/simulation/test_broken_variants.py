@@ -37,6 +37,16 @@ SLOW_LANDING = replace(
     skewed=False,
     again=False,
 )
+SLOW_COPY = replace(
+    ONE_KEY,
+    budget=(0, 0, 0, 0, 0),
+    writes=((("a", True),),),
+    relays=1,
+    skewed=False,
+    pauses=(2, 0),
+    again=False,
+    copy_takes=12,
+)
 BARRIER = replace(
     ONE_KEY, begins=NEO4J_ONLY, itinerary=(DUAL_WRITE, COPY), writes=((("a", True),),), relays=1, skewed=False, again=False
 )
@@ -92,7 +102,7 @@ class Broken:
 BROKEN = {
     "the application writes Milvus directly": Broken(Build(write=variants.writes_milvus_directly), FENCE),
     "the mark is cleared unconditionally": Broken(Build(variants.ClearsUnconditionally), COPYING),
-    "no closing look": Broken(Build(variants.NoClosingLook), COPYING),
+    "no closing look": Broken(Build(variants.NoClosingLook), SLOW_COPY),
     "the closing look does not wait for the batch": Broken(Build(network=variants.LooksTooEarly), SLOW_LANDING),
     "a crashed batch is done again at once": Broken(Build(waits_for_landing=False), CRASHED_COPY),
     "the data version is the token": Broken(Build(variants.DataVersionAsToken), COPYING),
@@ -114,7 +124,7 @@ BROKEN = {
     "a fence from a member that lags": Broken(Build(serving=variants.LaggingFence), FENCE),
     "the label goes without looking again": Broken(Build(variants.ClosesWithoutLookingAgain), HURRY),
     "the overlay is kept while dirty": Broken(Build(search=variants.CachesWhileDirty), FENCE),
-    "a mark goes while a batch is in flight": Broken(Build(variants.PrunesWhileABatchIsInFlight), COPYING),
+    "a mark goes while a batch is in flight": Broken(Build(variants.PrunesWhileABatchIsInFlight), SLOW_COPY),
     "a direct copy while Milvus is read": Broken(Build(), COPY_WHILE_READ),
     "a new copy without looking for leftovers": Broken(Build(network=variants.ShowsNoKeys), GHOSTS),
 }

@@ -44,13 +44,18 @@ class ClearsUnconditionally(Graph):
 
 
 class NoClosingLook(Graph):
-    """The backfill never looks for marks after its acknowledgement."""
+    """The backfill never looks for marks after its acknowledgement, only before it sends a batch."""
 
-    looks = 0
+    def __init__(self, world: World, control: MemoryControl) -> None:
+        super().__init__(world, control)
+        self.sent: set[tuple[Key | None, Key | None]] = set()
 
     def remark(self, after: Key | None, until: Key | None) -> set[Key]:
-        self.looks += 1
-        return super().remark(after, until) if self.looks % 2 else set()
+        if (after, until) in self.sent:
+            self.sent.remove((after, until))
+            return set()
+        self.sent.add((after, until))
+        return super().remark(after, until)
 
 
 class DataVersionAsToken(Graph):
