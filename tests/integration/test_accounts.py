@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pymilvus import MilvusClient
 import segue
 from acceptance.agent_place import AgentPlace, agent_place
 from acceptance.agent_state import MAPPINGS, fill
+from acceptance.workplace import eventually
 from segue.sandbox import Endpoint
 from segue.stores.milvus_connection import MilvusConnection
 from segue.stores.milvus_preflight import MilvusPreflight
@@ -118,49 +118,25 @@ def test_agents_are_moved_and_taken_back_under_the_accounts_of_the_page(
         client.get("somebody-else's")
 
 
-def grant_again(client: MilvusClient, role: str, missing: Sequence[str], pause_seconds: float) -> None:
-    """Grant what Milvus lists as granted and denies all the same."""
-    denied = [held for held in client.describe_role(role)["privileges"] if held["privilege"] in missing]
-    for held in denied:
-        client.revoke_privilege(role, held["object_type"], held["privilege"], held["object_name"])
-    # Told of both at once, Milvus's proxy keeps the older list in one of six tries (2.3.5), until it is told of another.
-    time.sleep(pause_seconds)
-    for held in denied:
-        client.grant_privilege(role, held["object_type"], held["privilege"], held["object_name"])
-
-
-def test_milvus_takes_the_privileges_of_the_page(milvus_endpoint: Endpoint) -> None:
+def test_milvus_takes_the_privileges_of_the_page(fresh_milvus: Endpoint) -> None:
     """`mover` lacks nothing that a migration asks for; `shop` may not write."""
-    made = [f"{who}_{uuid.uuid4().hex[:8]}" for who in PASSWORDS]
-    text = statements("python")
-    for name, who in zip(made, PASSWORDS, strict=True):
-        text = text.replace(f'"{who}"', f'"{name}"')
-    text = text.replace('os.environ["MILVUS_URI"]', f'"{milvus_endpoint.uri}"')
-    text = text.replace('os.environ["MILVUS_TOKEN"]', f'"{milvus_endpoint.username}:{milvus_endpoint.password}"')
+    text = statements("python").replace('os.environ["MILVUS_URI"]', f'"{fresh_milvus.uri}"')
+    text = text.replace('os.environ["MILVUS_TOKEN"]', f'"{fresh_milvus.username}:{fresh_milvus.password}"')
     names: dict[str, object] = {}
     exec(text, names)  # noqa: S102  # that is what the page is for
-    client = names["client"]
-    assert isinstance(client, MilvusClient)
+    assert isinstance(names["client"], MilvusClient)
+    names["client"].close()
     reading = {"Search", "Query", "DescribeCollection", "GetLoadState"}
     missing: dict[str, Sequence[str]] = {}
-    try:
-        # Milvus tells its proxy of new privileges a little later, of each by itself.
-        for pause_seconds in (1, 2, 4, 8, 16, 32):
-            time.sleep(pause_seconds)
-            for name, password in zip(made, ("Change-me-1", "Change-me-2"), strict=True):
-                with MilvusConnection(milvus_endpoint.uri, token=f"{name}:{password}") as connection:
-                    missing[name] = MilvusPreflight(milvus_endpoint.uri, lambda opened=connection: opened).missing()  # type: ignore[misc]
-            if not missing[made[0]] and not reading & set(missing[made[1]]):
-                break
-            for name in made:
-                grant_again(client, name, missing[name], pause_seconds)
-    finally:
-        for name in made:
-            client.drop_user(name)
-            for privilege in client.describe_role(name)["privileges"]:
-                client.revoke_privilege(name, privilege["object_type"], privilege["privilege"], privilege["object_name"])
-            client.drop_role(name)
-        client.close()
-    assert missing[made[0]] == []
-    assert {"Upsert", "Delete", "DropCollection", "CreateCollection"} <= set(missing[made[1]])
-    assert not reading & set(missing[made[1]])
+
+    def may() -> bool:
+        for name, password in (("mover", "Change-me-1"), ("shop", "Change-me-2")):
+            with MilvusConnection(fresh_milvus.uri, token=f"{name}:{password}") as connection:
+                missing[name] = MilvusPreflight(fresh_milvus.uri, lambda opened=connection: opened).missing()  # type: ignore[misc]
+        return not missing["mover"] and not reading & set(missing["shop"])
+
+    # Milvus tells its proxy of new privileges a little later, of each by itself.
+    eventually(may)
+    assert missing["mover"] == []
+    assert {"Upsert", "Delete", "DropCollection", "CreateCollection"} <= set(missing["shop"])
+    assert not reading & set(missing["shop"])

@@ -199,25 +199,28 @@ def user(client: MilvusClient, role: str | None) -> Iterator[str]:
         client.drop_user(name)
 
 
-def test_a_role_with_too_few_privileges(loaded: tuple[Workplace, Loaded]) -> None:
+def test_a_role_with_too_few_privileges(loaded: tuple[Workplace, Loaded], fresh_milvus: Endpoint) -> None:
     """What a user without roles lacks in Milvus is listed by name, and nothing is rehearsed; an administrator lacks nothing."""
     place, _ = loaded
-    with user(place.client, None) as token:
-        few = looked(place, dry_run=False, MILVUS_TOKEN=token)
+    uri = fresh_milvus.uri
+    client = MilvusClient(uri, token=f"{fresh_milvus.username}:{fresh_milvus.password}")
+    with user(client, None) as token:
+        few = looked(place, dry_run=False, MILVUS_URI=uri, MILVUS_TOKEN=token)
     assert few["milvus-privileges of milvus"].outcome is Outcome.ERROR
     missing = few["milvus-privileges of milvus"].facts["missing"]
     assert {"CreateCollection", "Upsert", "Load", "Search"} <= set(missing) <= set(NEEDED)
     assert not {"ShowCollections", "DescribeCollection"} & set(missing), "which `public` has"
     assert few["rehearsal"].outcome is Outcome.SKIPPED
-    with user(place.client, "admin") as token:
+    with user(client, "admin") as token:
         # A role that was just granted counts some time later.
         found: list[Outcome] = []
 
         def is_enough() -> bool:
-            found.append(looked(place, MILVUS_TOKEN=token)["milvus-privileges of milvus"].outcome)
+            found.append(looked(place, MILVUS_URI=uri, MILVUS_TOKEN=token)["milvus-privileges of milvus"].outcome)
             return found[-1] is Outcome.OK
 
         eventually(is_enough)
+    client.close()
     assert found[-1] is Outcome.OK
 
 
