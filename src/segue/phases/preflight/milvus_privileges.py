@@ -38,7 +38,10 @@ def look(room: Room, store: str) -> Finding:
     return ok(f"the account has all {len(NEEDED)} privileges that are needed")
 
 
-FIX = "GRANT them to the account's role on all collections (*), for the rehearsal takes names of its own."
+FIX = (
+    "GRANT them to the account's role on all collections (*), for the rehearsal takes names of its own; "
+    "where that was done, Milvus may tell its proxies late: see docs/security.md."
+)
 
 CHECK = Check(
     id="milvus-privileges",
