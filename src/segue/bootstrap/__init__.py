@@ -50,8 +50,8 @@ def open_source(settings: Settings) -> Iterator[tuple[Source, Catalog]]:
     Raises:
         SegueError: It does not answer, refuses the credentials, or has no such database.
     """
-    from segue.stores.neo4j_catalog import Neo4jCatalog  # noqa: PLC0415
-    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+    from segue.stores.neo4j_catalog import Neo4jCatalog
+    from segue.stores.neo4j_store import Neo4jSource
 
     with open_neo4j(settings) as connection:
         source = Neo4jSource(connection)
@@ -96,9 +96,9 @@ def open_mode_control(settings: Settings, collection: CollectionSettings) -> Ite
     Raises:
         SegueError: It does not answer, or refuses the credentials.
     """
-    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+    from segue.stores.neo4j_capture import TriggerCapture
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_marks import prepare
 
     with open_neo4j(settings) as connection:
         trigger = TriggerCapture(connection, collection.name, source_spec(collection))
@@ -139,7 +139,7 @@ def open_neo4j(
         most_connect_seconds: How long a connection may take to open, whatever is configured; no other deadline ends that.
         retry_seconds: How long a write is tried anew while Neo4j does not answer.
     """
-    from segue.stores.neo4j_connection import Neo4jConnection  # noqa: PLC0415
+    from segue.stores.neo4j_connection import Neo4jConnection
 
     neo4j = settings.neo4j
     password = neo4j.password.get_secret_value() if neo4j.password else ""
@@ -163,7 +163,7 @@ def open_milvus(settings: Settings) -> Iterator[MilvusConnection]:
     Raises:
         SegueError: It does not answer, refuses the token, or has no such database.
     """
-    from segue.stores.milvus_connection import MilvusConnection  # noqa: PLC0415
+    from segue.stores.milvus_connection import MilvusConnection
 
     milvus = settings.milvus
     token = milvus.token.get_secret_value() if milvus.token else ""
@@ -181,7 +181,7 @@ def open_milvus(settings: Settings) -> Iterator[MilvusConnection]:
 @contextmanager
 def open_sink(settings: Settings) -> Iterator[Sink]:
     """Connect to Milvus for writing rows. Raises as `open_milvus` does."""
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+    from segue.stores.milvus_store import MilvusSink
 
     with open_milvus(settings) as connection:
         yield MilvusSink(connection)
@@ -221,13 +221,13 @@ def lay_out(collection: CollectionSettings) -> Callable[[SourceSpec], Layout]:
 
 def capture(connection: Neo4jConnection, collection: CollectionSettings) -> Capture:
     """Return the capture by trigger of a collection."""
-    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
+    from segue.stores.neo4j_capture import TriggerCapture
 
     return TriggerCapture(connection, collection.name, source_spec(collection))
 
 
 def marks(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:
     """Return the marks of a collection."""
-    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
+    from segue.stores.neo4j_marks import Neo4jMarks
 
     return Neo4jMarks(connection, collection.name, source_spec(collection))

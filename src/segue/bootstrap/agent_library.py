@@ -87,7 +87,7 @@ async def connect_agents_async(
     config: str | Path | None = None, *, drain: bool = True, registry: CollectorRegistry | None = None
 ) -> AsyncAgentStateStore:
     """Open the agents' state for an application on asyncio; see `connect_agents`."""
-    import asyncio  # noqa: PLC0415  # only where it is used
+    import asyncio  # only where it is used
 
     return AsyncAgentStateStore(await asyncio.to_thread(partial(connect_agents, config, drain=drain, registry=registry)))
 
@@ -105,8 +105,8 @@ class AgentSides:
 def open_agent_sides(settings: Settings) -> Iterator[AgentSides]:
     """Give both sides, connected when they are first used, and close them in the end."""
     require_extra()
-    from segue.stores.postgres_agents import PostgresAgents  # noqa: PLC0415
-    from segue.stores.redis_agents import RedisAgents  # noqa: PLC0415
+    from segue.stores.postgres_agents import PostgresAgents
+    from segue.stores.redis_agents import RedisAgents
 
     at = postgres_at(settings, CONNECT_SECONDS, REQUEST_SECONDS)
     redis = RedisAgents(partial(_primary, settings), settings.redis.chosen_databases[0], settings.postgres.schema_name)
@@ -127,9 +127,9 @@ def agent_layouts(settings: Settings) -> list[AgentLayout]:
 
 def _primary(settings: Settings) -> RedisAddress:
     """Find the server to write to: the one that is configured, or the one that a Sentinel names."""
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
-    from segue.stores.redis_agents import primary_of  # noqa: PLC0415
+    from segue.stores.redis_agents import primary_of
 
     source = redis_source(settings)
     try:
@@ -230,8 +230,8 @@ def record_comparison(settings: Settings, *, clean: bool, detail: str, data: Map
 
 def follow_agents(settings: Settings, rescan_seconds: float, watch: FollowWatch, stop: threading.Event) -> FollowStanding:
     """Keep PostgreSQL up to date with Redis until asked to stop; the tables are there."""
-    from segue.phases.agent_follow import AgentFollow, FollowJob  # noqa: PLC0415
-    from segue.stores.redis_notices import RedisNotices  # noqa: PLC0415
+    from segue.phases.agent_follow import AgentFollow, FollowJob
+    from segue.stores.redis_notices import RedisNotices
 
     codecs = agent_codecs(settings)
     with open_agent_stores(settings) as stores, ExitStack() as opened:

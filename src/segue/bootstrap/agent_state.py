@@ -73,7 +73,7 @@ def agent_mappings(settings: Settings) -> list[AgentMapping]:
 def agent_codecs(settings: Settings) -> list[AgentCodec]:
     """Return a codec for each mapping, in the order in which they count."""
     require_extra()
-    from segue.pipelines.agent_codec import AgentCodec  # noqa: PLC0415
+    from segue.pipelines.agent_codec import AgentCodec
 
     return [AgentCodec(mapping) for mapping in agent_mappings(settings)]
 
@@ -81,7 +81,7 @@ def agent_codecs(settings: Settings) -> list[AgentCodec]:
 def redis_address(settings: Settings) -> RedisAddress:
     """Return where Redis is."""
     require_extra()
-    from segue.stores.redis_connection import RedisAddress  # noqa: PLC0415
+    from segue.stores.redis_connection import RedisAddress
 
     redis, address = settings.redis, urlsplit(settings.redis.url)
     return RedisAddress(
@@ -99,7 +99,7 @@ def redis_address(settings: Settings) -> RedisAddress:
 def redis_source(settings: Settings) -> RedisSource:
     """Return Redis as it is read; connects when it is first used."""
     address = redis_address(settings)
-    from segue.stores.redis_store import RedisSource  # noqa: PLC0415
+    from segue.stores.redis_store import RedisSource
 
     redis = settings.redis
     return RedisSource(
@@ -114,7 +114,7 @@ def redis_source(settings: Settings) -> RedisSource:
 def postgres(settings: Settings, most_connect_seconds: float = math.inf, most_request_seconds: float = math.inf) -> Postgres:
     """Return where PostgreSQL is, for connections and pools of one's own; whoever is in a hurry says so."""
     require_extra()
-    from segue.stores.postgres_store import Postgres  # noqa: PLC0415
+    from segue.stores.postgres_store import Postgres
 
     given = settings.postgres
     return Postgres(
@@ -130,7 +130,7 @@ def postgres(settings: Settings, most_connect_seconds: float = math.inf, most_re
 def agent_tables(settings: Settings) -> AgentTables:
     """Return the tables as they are written; connects when it is first used."""
     at = postgres(settings)
-    from segue.stores.postgres_store import AgentTables  # noqa: PLC0415
+    from segue.stores.postgres_store import AgentTables
 
     return AgentTables(at, monthly=settings.agentdb.partitions == "monthly")
 
@@ -163,7 +163,7 @@ class AgentWish:
 def keyspace(settings: Settings) -> KeyspaceFound:
     """Look into Redis and propose mappings; see `discover_agent_state`."""
     require_extra()
-    from segue.phases.agent_discover import discover_agent_state  # noqa: PLC0415
+    from segue.phases.agent_discover import discover_agent_state
 
     source = redis_source(settings)
     with ExitStack() as opened:
@@ -199,7 +199,7 @@ def migrate_agent_state(
 def agent_recorder(settings: Settings, note: Callable[[str], None]) -> journaling.Recorder:
     """Return what adds to the journal of agent state; never raises."""
     at = postgres(settings, most_connect_seconds=5.0, most_request_seconds=5.0)
-    from segue.stores.postgres_journal import PostgresJournal  # noqa: PLC0415
+    from segue.stores.postgres_journal import PostgresJournal
 
     return journaling.Recorder(PostgresJournal(at), settings, note)
 
@@ -235,7 +235,7 @@ def few_collections() -> Iterator[None]:
 
 def recorded_agent_state(settings: Settings) -> tuple[Run, Counts] | None:
     """Return the newest run with its account, None where none is recorded or the records cannot be read."""
-    from segue.phases.agent_copy import COLLECTION  # noqa: PLC0415
+    from segue.phases.agent_copy import COLLECTION
 
     if not settings.state.path.exists():
         return None
@@ -255,8 +255,8 @@ def open_agent_reconcile(settings: Settings, *, sample_keys: int | None, stop: t
         ConfigError: The tables are not there yet.
     """
     require_extra()
-    from segue.phases.agent_reconcile import AgentComparisonJob, AgentReconcile  # noqa: PLC0415
-    from segue.stores.postgres_comparison import AgentComparison  # noqa: PLC0415
+    from segue.phases.agent_reconcile import AgentComparisonJob, AgentReconcile
+    from segue.stores.postgres_comparison import AgentComparison
 
     agentdb = settings.agentdb
     job = AgentComparisonJob(
@@ -278,7 +278,7 @@ def open_agent_reconcile(settings: Settings, *, sample_keys: int | None, stop: t
 def _agent_copy(
     settings: Settings, stores: AgentStores, wish: AgentWish, progress: Progress, stop: threading.Event
 ) -> AgentCopy:
-    from segue.phases.agent_copy import KEYS_A_PAGE, AgentCopy, AgentJob  # noqa: PLC0415
+    from segue.phases.agent_copy import KEYS_A_PAGE, AgentCopy, AgentJob
 
     agentdb, most = settings.agentdb, settings.redis.max_ops
     job = AgentJob(
@@ -297,7 +297,7 @@ def _agent_copy(
 
 
 def _write_agent_quarantine(settings: Settings, state: SqliteAgentCopies) -> Path:
-    from segue.phases.agent_copy import COLLECTION  # noqa: PLC0415
+    from segue.phases.agent_copy import COLLECTION
 
     path = settings.state.path.with_name(f"quarantine-{COLLECTION}.jsonl")
     run = state.latest(COLLECTION)

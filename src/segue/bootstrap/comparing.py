@@ -36,12 +36,12 @@ def open_reconcile(
     Raises:
         ConfigError: The collection is not there yet.
     """
-    from segue.stores.milvus_rows import MilvusRows  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
-    from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
-    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+    from segue.stores.milvus_rows import MilvusRows
+    from segue.stores.milvus_store import MilvusSink
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_journal import Neo4jJournal
+    from segue.stores.neo4j_side import Neo4jSide
+    from segue.stores.neo4j_store import Neo4jSource
 
     with ExitStack() as opened:
         connection = opened.enter_context(bootstrap.open_neo4j(settings))

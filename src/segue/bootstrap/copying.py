@@ -175,7 +175,7 @@ def _captured(collection: CollectionSettings, connection: Neo4jConnection) -> st
     Raises:
         FatalError: They should, and do not yet, or not any more.
     """
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
 
     capture = bootstrap.capture(connection, collection)
     token = capture.token()
@@ -196,7 +196,7 @@ def _captured(collection: CollectionSettings, connection: Neo4jConnection) -> st
 
 
 def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection) -> None:
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
 
     # A look, no proof: a dry run changes nothing, not even by a canary.
     if (
@@ -211,7 +211,7 @@ def _refuse_captured(collection: CollectionSettings, connection: Neo4jConnection
 
 def _control(connection: Neo4jConnection, collection: CollectionSettings) -> Marks:
     """Return what writes to the control node, where no capture has prepared the database for that."""
-    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+    from segue.stores.neo4j_marks import prepare
 
     prepare(connection)
     return bootstrap.marks(connection, collection)

@@ -70,7 +70,7 @@ def recorder(
     connection: Neo4jConnection, settings: Settings, collection: CollectionSettings, note: Callable[[str], None]
 ) -> Recorder:
     """Return what adds to the journal of a collection."""
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
+    from segue.stores.neo4j_journal import Neo4jJournal
 
     return Recorder(Neo4jJournal(connection, collection.name), settings, note)
 
@@ -78,7 +78,7 @@ def recorder(
 @contextmanager
 def open_recorder(settings: Settings, collection: CollectionSettings, note: Callable[[str], None]) -> Iterator[Recorder]:
     """Give what adds to the journal by a connection of its own, which is patient only for `EVENT_SECONDS`."""
-    from segue import bootstrap  # noqa: PLC0415  # it uses this module too
+    from segue import bootstrap  # it uses this module too
 
     with bootstrap.open_neo4j(settings, most_connect_seconds=EVENT_SECONDS, retry_seconds=EVENT_SECONDS) as connection:
         yield recorder(connection, settings, collection, note)

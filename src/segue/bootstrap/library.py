@@ -98,7 +98,7 @@ async def connect_async(
     registry: CollectorRegistry | None = None,
 ) -> AsyncDualWriteStore:
     """Open the vectors of one collection for an application on asyncio; see `connect`."""
-    import asyncio  # noqa: PLC0415  # only where it is used
+    import asyncio  # only where it is used
 
     opening = partial(connect, config, collection=collection, freshness=freshness, relay=relay, registry=registry)
     return AsyncDualWriteStore(await asyncio.to_thread(opening))
@@ -113,11 +113,11 @@ def _open(
     *,
     relay: bool,
 ) -> Callable[[Callable[[], None]], Parts]:
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_filters import condition  # noqa: PLC0415
-    from segue.stores.neo4j_lookup import Neo4jLookup  # noqa: PLC0415
-    from segue.stores.neo4j_search import Neo4jFence, Neo4jNearest  # noqa: PLC0415
-    from segue.stores.neo4j_writes import Neo4jWrites  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_filters import condition
+    from segue.stores.neo4j_lookup import Neo4jLookup
+    from segue.stores.neo4j_search import Neo4jFence, Neo4jNearest
+    from segue.stores.neo4j_writes import Neo4jWrites
 
     spec = bootstrap.source_spec(one)
     limits = _limits(settings)
@@ -207,9 +207,9 @@ class _LateMilvus:
             opened[1].close()
 
     def _open(self) -> None:
-        from segue.stores.milvus_filters import expression  # noqa: PLC0415
-        from segue.stores.milvus_search import MilvusCandidates  # noqa: PLC0415
-        from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+        from segue.stores.milvus_filters import expression
+        from segue.stores.milvus_search import MilvusCandidates
+        from segue.stores.milvus_store import MilvusSink
 
         try:
             with ExitStack() as opening:

@@ -104,11 +104,11 @@ def with_samples(seen: Seen, samples: list[Sample]) -> Seen:
 
 
 def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: dict[str, Any], unreachable: list[str]) -> None:
-    from segue.stores.cypher import query  # noqa: PLC0415
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
-    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
-    from segue.stores.neo4j_returning import Neo4jReadiness  # noqa: PLC0415
+    from segue.stores.cypher import query
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_journal import Neo4jJournal
+    from segue.stores.neo4j_marks import Neo4jMarks
+    from segue.stores.neo4j_returning import Neo4jReadiness
 
     with bootstrap.open_neo4j(settings, most_connect_seconds=CONNECT_SECONDS, retry_seconds=CONNECT_SECONDS) as connection:
         node = Neo4jControl(connection, collection.name)
@@ -139,8 +139,8 @@ def _look_into_neo4j(settings: Settings, collection: CollectionSettings, found: 
 
 
 def _sink(settings: Settings, collection: CollectionSettings) -> SinkSeen:
-    from segue.stores.milvus_collections import MilvusPhysicals  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
+    from segue.stores.milvus_collections import MilvusPhysicals
+    from segue.stores.milvus_store import MilvusSink
 
     with bootstrap.open_milvus(settings) as connection:
         current = next((one for one in MilvusPhysicals(connection, collection.name).found() if one.is_current), None)

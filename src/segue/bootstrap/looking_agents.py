@@ -52,6 +52,6 @@ def look_at_agents(settings: Settings) -> AgentsSeen:
 
 def _journal(settings: Settings) -> Any:
     at = postgres(settings, CONNECT_SECONDS, REQUEST_SECONDS)
-    from segue.stores.postgres_journal import PostgresJournal  # noqa: PLC0415
+    from segue.stores.postgres_journal import PostgresJournal
 
     return PostgresJournal(at)

@@ -31,7 +31,7 @@ class Meters:
         """Return the meter of a collection."""
         if self._registry is None:
             return NoMeter()
-        from segue.telemetry.metrics import Metrics  # noqa: PLC0415
+        from segue.telemetry.metrics import Metrics
 
         return Metrics(collection.name, self._registry)
 
@@ -57,9 +57,9 @@ def metered(port: int | None, health: Health | None = None) -> Iterator[Meters]:
     if port is None:
         yield Meters()
         return
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry
 
-    from segue.telemetry.exposition import serve  # noqa: PLC0415
+    from segue.telemetry.exposition import serve
 
     registry = CollectorRegistry()
     served = serve(port, registry, health=health)

@@ -41,7 +41,7 @@ def copiers(
     """
     if importlib.util.find_spec("ray") is None:
         raise ExtraMissing.of(what="a copy on a Ray cluster", extra="ray", missing=["ray"])
-    from segue.engines.ray_copier import RayCopier, connected  # noqa: PLC0415
+    from segue.engines.ray_copier import RayCopier, connected
 
     def copier(spec: SourceSpec, layout: Layout) -> Copier:
         opened.enter_context(connected(address, settings.backfill.workers))

@@ -82,8 +82,8 @@ def predicted(settings: Settings, collection: CollectionSettings) -> Mapping[str
 
 
 def _note(settings: Settings, one: CollectionSettings, verdict: Verdict) -> None:
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_marks import prepare  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_marks import prepare
 
     ready = verdict.is_ready(one.name)
     warnings = len(verdict.warnings(one.name))
@@ -106,10 +106,10 @@ def _note(settings: Settings, one: CollectionSettings, verdict: Verdict) -> None
 
 @contextmanager
 def _room(settings: Settings, chosen: Sequence[CollectionSettings], machine: Machine, *, dry_run: bool) -> Iterator[Room]:
-    from segue.stores.milvus_preflight import MilvusPreflight  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
-    from segue.stores.neo4j_preflight import Neo4jPreflight  # noqa: PLC0415
-    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+    from segue.stores.milvus_preflight import MilvusPreflight
+    from segue.stores.milvus_store import MilvusSink
+    from segue.stores.neo4j_preflight import Neo4jPreflight
+    from segue.stores.neo4j_store import Neo4jSource
 
     with ExitStack() as opened:
         quick = {"most_connect_seconds": CONNECT_SECONDS, "retry_seconds": CONNECT_SECONDS}
@@ -193,14 +193,14 @@ def agent_servers(settings: Settings, opened: ExitStack) -> dict[Store, AgentSer
     found: dict[Store, AgentServer] = {}
     if "redis" in named:
         address = agent_state.redis_address(settings)
-        from segue.stores.redis_preflight import RedisPreflight  # noqa: PLC0415
+        from segue.stores.redis_preflight import RedisPreflight
 
         redis = RedisPreflight(replace(address, connect_timeout_seconds=CONNECT_SECONDS), settings.redis.chosen_databases[0])
         opened.callback(redis.close)
         found[Store.REDIS] = redis
     if "postgres" in named:
         at = agent_state.postgres(settings)
-        from segue.stores.postgres_preflight import PostgresPreflight  # noqa: PLC0415
+        from segue.stores.postgres_preflight import PostgresPreflight
 
         postgres = PostgresPreflight(at)
         opened.callback(postgres.close)
@@ -209,8 +209,8 @@ def agent_servers(settings: Settings, opened: ExitStack) -> dict[Store, AgentSer
 
 
 def _cluster(settings: Settings) -> Cluster | None:
-    from segue.rollout.kubernetes_api import KubernetesApi  # noqa: PLC0415
-    from segue.rollout.permissions import ClusterPermissions  # noqa: PLC0415
+    from segue.rollout.kubernetes_api import KubernetesApi
+    from segue.rollout.permissions import ClusterPermissions
 
     place = settings.rollout
     if not isinstance(place, (ConfigMapSettings, DeploymentSettings)):
@@ -247,7 +247,7 @@ class _Stage:
             return full.rehearsed(small.indexings)
 
     def _copied(self, stores: bootstrap.Stores, seconds: float, items: int, *, workers: int, batch_size: int | None) -> _Play:
-        from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
+        from segue.stores.neo4j_marks import Neo4jMarks
 
         settings, name, stop = self._settings, f"{SCRATCH}{uuid.uuid4().hex[:12]}", threading.Event()
         spec = bootstrap.source_spec(self._collection)
@@ -276,7 +276,7 @@ class _Stage:
         return play
 
     def _drop(self, name: str) -> None:
-        from segue.stores.milvus_collections import MilvusPhysicals  # noqa: PLC0415
+        from segue.stores.milvus_collections import MilvusPhysicals
 
         with bootstrap.open_milvus(self._settings) as connection:
             physicals = MilvusPhysicals(connection, name)

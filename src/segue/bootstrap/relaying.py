@@ -68,7 +68,7 @@ def _relay(
     until_drained: bool,
     meter: Meter | None,
 ) -> None:
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
 
     with bootstrap.open_neo4j(settings) as connection, bootstrap.open_sink(settings) as sink:
         names = sink.field_names(collection.name)

@@ -35,10 +35,10 @@ def open_rooms(
         chosen: The collections to take back.
         wait: See `open_rollout`.
     """
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_filters import condition  # noqa: PLC0415
-    from segue.stores.neo4j_returning import Neo4jReadiness  # noqa: PLC0415
-    from segue.stores.neo4j_search import Neo4jNearest  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_filters import condition
+    from segue.stores.neo4j_returning import Neo4jReadiness
+    from segue.stores.neo4j_search import Neo4jNearest
 
     times = bootstrap.terms(settings).times
     with bootstrap.open_neo4j(settings, most_connect_seconds=RETRY_SECONDS, retry_seconds=RETRY_SECONDS) as connection:
@@ -65,10 +65,10 @@ def open_clearing(settings: Settings, chosen: Sequence[CollectionSettings]) -> I
     Raises:
         SegueError: Neo4j does not answer, or refuses the credentials.
     """
-    from segue.stores.neo4j_capture import TriggerCapture  # noqa: PLC0415
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
-    from segue.stores.neo4j_returning import Neo4jReadiness, Neo4jTraces  # noqa: PLC0415
+    from segue.stores.neo4j_capture import TriggerCapture
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_marks import Neo4jMarks
+    from segue.stores.neo4j_returning import Neo4jReadiness, Neo4jTraces
 
     with bootstrap.open_neo4j(settings) as connection:
         rooms = []
@@ -96,7 +96,7 @@ def physicals(settings: Settings, one: CollectionSettings) -> Callable[[], Abstr
 
 @contextmanager
 def _open_physicals(settings: Settings, name: str) -> Iterator[Physicals]:
-    from segue.stores.milvus_collections import MilvusPhysicals  # noqa: PLC0415
+    from segue.stores.milvus_collections import MilvusPhysicals
 
     with bootstrap.open_milvus(settings) as connection:
         yield MilvusPhysicals(connection, name)
@@ -109,10 +109,10 @@ def open_rollout(settings: Settings, wait: Callable[[float], bool]) -> Rollout |
         settings: With a `[rollout]`, or without.
         wait: Waits so many seconds, or less; true when asked to stop.
     """
-    from segue.rollout.config_map import ConfigMapRollout  # noqa: PLC0415
-    from segue.rollout.deployment import DeploymentRollout  # noqa: PLC0415
-    from segue.rollout.env_file import EnvFileRollout  # noqa: PLC0415
-    from segue.rollout.kubernetes_api import KubernetesApi  # noqa: PLC0415
+    from segue.rollout.config_map import ConfigMapRollout
+    from segue.rollout.deployment import DeploymentRollout
+    from segue.rollout.env_file import EnvFileRollout
+    from segue.rollout.kubernetes_api import KubernetesApi
 
     place = settings.rollout
     if place is None:
@@ -136,7 +136,7 @@ def open_rollout(settings: Settings, wait: Callable[[float], bool]) -> Rollout |
 @contextmanager
 def open_controls(settings: Settings) -> Iterator[list[ControlNode]]:
     """Connect to Neo4j for the control nodes of every collection: those that share a deployment."""
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
+    from segue.stores.neo4j_control import Neo4jControl
 
     with bootstrap.open_neo4j(settings) as connection:
         yield [Neo4jControl(connection, one.name) for one in settings.collections]

@@ -52,16 +52,16 @@ def open_search_check(
         ConfigError: The collection is not there yet, or the vectors to search for cannot be read.
         InvalidInput: A filter does not fit.
     """
-    from segue.stores.milvus_filters import expression  # noqa: PLC0415
-    from segue.stores.milvus_search import MilvusCandidates  # noqa: PLC0415
-    from segue.stores.milvus_store import MilvusSink  # noqa: PLC0415
-    from segue.stores.neo4j_control import Neo4jControl  # noqa: PLC0415
-    from segue.stores.neo4j_filters import condition  # noqa: PLC0415
-    from segue.stores.neo4j_journal import Neo4jJournal  # noqa: PLC0415
-    from segue.stores.neo4j_marks import Neo4jMarks  # noqa: PLC0415
-    from segue.stores.neo4j_search import Neo4jNearest  # noqa: PLC0415
-    from segue.stores.neo4j_side import Neo4jSide  # noqa: PLC0415
-    from segue.stores.neo4j_store import Neo4jSource  # noqa: PLC0415
+    from segue.stores.milvus_filters import expression
+    from segue.stores.milvus_search import MilvusCandidates
+    from segue.stores.milvus_store import MilvusSink
+    from segue.stores.neo4j_control import Neo4jControl
+    from segue.stores.neo4j_filters import condition
+    from segue.stores.neo4j_journal import Neo4jJournal
+    from segue.stores.neo4j_marks import Neo4jMarks
+    from segue.stores.neo4j_search import Neo4jNearest
+    from segue.stores.neo4j_side import Neo4jSide
+    from segue.stores.neo4j_store import Neo4jSource
 
     search, configured = settings.search, bootstrap.source_spec(collection)
     with bootstrap.open_neo4j(settings) as connection, bootstrap.open_milvus(settings) as milvus:

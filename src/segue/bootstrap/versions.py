@@ -106,7 +106,7 @@ def _hasty(settings: Settings, store: Store) -> Settings:
 
 
 def _neo4j(settings: Settings, opened: ExitStack) -> Mapping[Store, Server]:
-    from segue.stores.neo4j_preflight import Neo4jPreflight  # noqa: PLC0415
+    from segue.stores.neo4j_preflight import Neo4jPreflight
 
     connection = bootstrap.open_neo4j(settings, retry_seconds=STORE_SECONDS)
     return {Store.NEO4J: Neo4jPreflight(opened.enter_context(connection))}
@@ -117,7 +117,7 @@ def _milvus(settings: Settings, opened: ExitStack) -> Mapping[Store, Server]:
         # Opening one makes the file.
         message = f"Milvus Lite, in {settings.milvus.uri}"
         raise SegueError(message)
-    from segue.stores.milvus_preflight import MilvusPreflight  # noqa: PLC0415
+    from segue.stores.milvus_preflight import MilvusPreflight
 
     connection = opened.enter_context(bootstrap.open_milvus(settings))
     return {Store.MILVUS: MilvusPreflight(settings.milvus.uri, lambda: connection)}
