@@ -195,7 +195,7 @@ def test_an_acknowledgement_tells_how_long_the_key_was_dirty(place: Place) -> No
     lags = place.marks.acknowledge(place.marks.look(["a", "b"]).versions)
 
     late, fresh = sorted(lags, reverse=True)
-    assert 0.4 <= late < 5
+    assert 0.4 <= late < 100
     assert 0 <= fresh < late
 
 
@@ -203,14 +203,14 @@ def test_a_taint_is_cured_by_a_fresh_token_when_it_has_run_out(place: Place) -> 
     """Before that the sweep leaves it; after it the key is dirty again, although it had been acknowledged."""
     parts = held(place)
     place.write("a")
-    place.marks.taint(["a"], 3)
+    place.marks.taint(["a"], 6)
     place.marks.acknowledge(place.marks.look(["a"]).versions)
 
     place.marks.sweep(parts, 60)
     assert place.marks.dirty(parts, 10) == []
     assert place.marks.backlog().tainted == 1
 
-    place.wait(3.1)
+    place.wait(6.1)
     place.marks.sweep(parts, 60)
     assert place.marks.dirty(parts, 10) == ["a"]
     assert place.marks.backlog().tainted == 0
