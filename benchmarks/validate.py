@@ -147,8 +147,8 @@ def _ended(command: list[str], place: Path, servers: Mapping[str, Endpoint]) -> 
 def _plainly(dimension: int) -> int:
     """Read everything of both sides with the plain clients, compare vectors and fields; return how many differ."""
     import numpy as np  # noqa: PLC0415  # only the contender's process needs them
-    from neo4j import GraphDatabase  # noqa: PLC0415
-    from pymilvus import MilvusClient  # noqa: PLC0415
+    from neo4j import GraphDatabase  # noqa: PLC0415  # likewise
+    from pymilvus import MilvusClient  # noqa: PLC0415  # likewise
 
     del dimension
     environment = os.environ

@@ -69,5 +69,5 @@ def test_milvus_that_falls_silent_is_given_up_in_time(milvus_endpoint: Endpoint)
         asked = time.monotonic()
         with pytest.raises(StoreTimeout, match=r"within 0\.5 s"):
             pending.result()
-        assert asked - begun < SECONDS
-        assert SECONDS <= time.monotonic() - begun < SECONDS + 2
+        assert asked - begun < SECONDS / 2
+        assert SECONDS <= time.monotonic() - begun < SECONDS + 1

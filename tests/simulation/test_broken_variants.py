@@ -37,16 +37,7 @@ SLOW_LANDING = replace(
     skewed=False,
     again=False,
 )
-SLOW_COPY = replace(
-    ONE_KEY,
-    budget=(0, 0, 0, 0, 0),
-    writes=((("a", True),),),
-    relays=1,
-    skewed=False,
-    pauses=(2, 0),
-    again=False,
-    copy_takes=12,
-)
+SLOW_COPY = replace(SLOW_LANDING, likelier={}, pauses=(2, 0), copy_takes=12)
 BARRIER = replace(
     ONE_KEY, begins=NEO4J_ONLY, itinerary=(DUAL_WRITE, COPY), writes=((("a", True),),), relays=1, skewed=False, again=False
 )

@@ -51,11 +51,8 @@ class NoClosingLook(Graph):
         self.sent: set[tuple[Key | None, Key | None]] = set()
 
     def remark(self, after: Key | None, until: Key | None) -> set[Key]:
-        if (after, until) in self.sent:
-            self.sent.remove((after, until))
-            return set()
-        self.sent.add((after, until))
-        return super().remark(after, until)
+        self.sent ^= {(after, until)}
+        return super().remark(after, until) if (after, until) in self.sent else set()
 
 
 class DataVersionAsToken(Graph):

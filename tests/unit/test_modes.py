@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,19 @@ def test_leaving_takes_the_registration_out() -> None:
     place.node.is_away = True
     place.follower.leave()
     assert place.meter.failures == [(StoreName.NEO4J, "control", "StoreUnavailable")]
+
+
+def test_acting_costs_microseconds() -> None:
+    """It stands in every search's way."""
+    follower = Place().follower
+    best = 1.0
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(100):
+            with follower.acting():
+                pass
+        best = min(best, (time.perf_counter() - began) / 100)
+    assert best < 50e-6
 
 
 def test_an_own_mode_in_a_configmap_is_followed(tmp_path: Path) -> None:

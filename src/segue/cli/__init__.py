@@ -30,7 +30,7 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     if wanted:
         from segue.bootstrap.versions import versions  # noqa: PLC0415  # see cli.verbs
-        from segue.config import located  # noqa: PLC0415
+        from segue.config import located  # noqa: PLC0415  # likewise
 
         for line in versions(located()):
             typer.echo(line)
